@@ -146,9 +146,13 @@ impl<E: Explain> From<E> for Failure {
 
 /// The messages of an error's sources, outermost first.
 pub fn source_chain(error: &dyn Error) -> Vec<String> {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .map(ToString::to_string)
-        .collect()
+    let mut messages = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        messages.push(error.to_string());
+        cause = error.source();
+    }
+    messages
 }
 
 #[cfg(test)]

@@ -58,9 +58,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_every_usual_form() {
-        for (text, bytes) in
-            [("4096", 4096), ("1KiB", 1024), ("1.5 GiB", 3 << 29), ("2g", 2 << 30), ("7 MB", 7 << 20)]
-        {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("1KiB", 1024),
+            ("1.5 GiB", 3 << 29),
+            ("2g", 2 << 30),
+            ("7 MB", 7 << 20),
+        ] {
             assert_eq!(parse_bytes(text), Ok(bytes));
         }
         for bad in ["", "GiB", "-1", "1 parsec", "1e400", "99999999TiB", "1.2.3"] {

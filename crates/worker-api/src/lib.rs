@@ -122,11 +122,19 @@ pub struct Numbered {
 pub enum Command {
     Start(Box<Start>),
     /// End the attempt; it answers with a [`Outcome`] as for any other end.
-    Stop { attempt: AttemptId, reason: StopReason },
+    Stop {
+        attempt: AttemptId,
+        reason: StopReason,
+    },
     /// The attempt's lease grew or shrank.
-    SetLimits { attempt: AttemptId, limits: Limits },
+    SetLimits {
+        attempt: AttemptId,
+        limits: Limits,
+    },
     /// Every event up to its last is acknowledged: its files may go.
-    Forget { attempt: AttemptId },
+    Forget {
+        attempt: AttemptId,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,14 +199,28 @@ pub struct AttemptEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Started { process_id: u32 },
-    Log { stream: LogStream, line: String },
+    Started {
+        process_id: u32,
+    },
+    Log {
+        stream: LogStream,
+        line: String,
+    },
     /// The handler's own progress: `fraction` done of 1 and whatever else it tells.
-    Progress { fraction: f32, message: String, detail: serde_json::Value },
+    Progress {
+        fraction: f32,
+        message: String,
+        detail: serde_json::Value,
+    },
     /// State from which a later attempt can go on; the blob has been put.
-    Checkpoint { blob: BlobHash },
+    Checkpoint {
+        blob: BlobHash,
+    },
     /// The last event of an attempt.
-    Ended { outcome: Outcome, accounting: Accounting },
+    Ended {
+        outcome: Outcome,
+        accounting: Accounting,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
