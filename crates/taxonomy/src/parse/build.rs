@@ -84,25 +84,29 @@ pub(crate) fn build(
 fn draft(entry: Entry, order: usize, problems: &mut Problems) -> Draft {
     let Entry { place, id, name, description, examples, mut parent } = entry;
     let mut problem = |kind| problems.add(&place, kind);
-    let mut last = None;
+    let mut called = name.clone();
     if let ParentRef::Path(parts) = &parent {
-        last = parts.last().cloned();
+        let last = parts.last().cloned();
         let path = || parts.join(ID_PATH_SEPARATOR);
-        if parts.iter().any(String::is_empty) {
-            problem(ProblemKind::EmptyPathPart { path: path() });
-            parent = ParentRef::Top;
+        let wrong = if parts.iter().any(String::is_empty) {
+            Some(ProblemKind::EmptyPathPart { path: path() })
         } else if parts.len() > MAX_DEPTH {
             let (name, depth) = (last.clone().unwrap_or_default(), parts.len());
-            problem(ProblemKind::TooDeep { name, depth, limit: MAX_DEPTH });
-            parent = ParentRef::Top;
-        } else if let Some(name) = &name
-            && Some(name) != last.as_ref()
-        {
-            problem(ProblemKind::NameNotInPath { name: name.clone(), path: path() });
+            Some(ProblemKind::TooDeep { name, depth, limit: MAX_DEPTH })
+        } else if let Some(name) = name.filter(|name| Some(name) != last.as_ref()) {
+            Some(ProblemKind::NameNotInPath { name, path: path() })
+        } else {
+            None
+        };
+        called = last;
+        if let Some(wrong) = wrong {
+            problem(wrong);
+            // Without a name it takes part in no further check of names.
+            (parent, called) = (ParentRef::Top, Some(String::new()));
         }
     }
-    let called = name.or(last).or_else(|| id.clone()).filter(|name| !name.is_empty());
-    if called.is_none() && !matches!(parent, ParentRef::Path(_)) {
+    let called = called.or_else(|| id.clone());
+    if called.is_none() {
         problem(ProblemKind::EmptyName);
     }
     Draft { place, id, name: called.unwrap_or_default(), description, examples, parent, order }

@@ -182,7 +182,8 @@ impl Reader<'_> {
                     (None, Some(path)) => entry.parent = ParentRef::Path(path),
                     (None, None) => {}
                 }
-                let whole = matches!(path_is, Some(Value::Text(_)));
+                let whole = matches!(entry.parent, ParentRef::Path(_))
+                    && matches!(path_is, Some(Value::Text(_)));
                 let index = self.push(entry)?;
                 if whole {
                     self.whole_paths.push(index);
