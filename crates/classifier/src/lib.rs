@@ -1,5 +1,33 @@
 //! Featurizers, the model file, and the one way to predict.
+//!
+//! A text becomes numbers through a [`lexical::Lexicon`] and, where a model asks for it, an
+//! [`Encoder`]; a [`LinearHead`] turns the numbers into scores, a [`Calibration`] scores into
+//! probabilities, and members join in an ensemble. Training scores its candidates with these
+//! same functions, on memory instead of a file: [`Lexicon`] and [`LinearHead`] own their
+//! arrays there and borrow them here.
+//!
+//! [`ModelSpec`] writes a model file, [`Model`] opens one without parsing its entries and
+//! predicts from the mapped bytes.
 
+pub mod calibration;
+pub mod classes;
 pub mod encoder;
+pub mod head;
+mod kernels;
+pub mod lexical;
+pub mod model;
+pub mod rows;
 
+pub use calibration::{Calibration, Link};
+pub use classes::{ClassEntry, ClassRef, ClassSubset};
 pub use encoder::Encoder;
+pub use head::{FeatureRow, HeadBuilder, HeadError, LinearHead, Precision};
+pub use lexical::{
+    Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,
+    ShortestToken, Weighting,
+};
+pub use model::{
+    Ancestors, EncoderNeed, Featurizer, LexiconUse, MemberInfo, MemberSpec, Model, ModelError,
+    ModelInfo, ModelSpec, PredictError, PredictOptions, Prediction, Ranked, Scratch, Thresholds,
+};
+pub use rows::{DenseRows, SparseRow, SparseRows};

@@ -1,0 +1,145 @@
+//! Counting in how many texts each n-gram stands, and choosing those to keep.
+
+use rayon::prelude::*;
+
+use super::config::{BlockConfig, LexicalConfig};
+use super::grams::GramBuffers;
+use super::text::prepare;
+
+/// An n-gram that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub hash: u64,
+    pub documents: u32,
+}
+
+/// Shards in which counts are merged: a few for each core of a large machine.
+const SHARD_BITS: u32 = 6;
+const SHARDS: usize = 1 << SHARD_BITS;
+
+/// Counts by the uppermost bits of the hash.
+type Shards = Vec<Vec<Kept>>;
+
+/// The n-grams that each block keeps, in the order of its features: those in more texts
+/// first, so that a model's busy entries lie together; among equals by hash.
+///
+/// Counts are whole numbers, so the answer is the same for any number of threads.
+pub(super) fn choose<T: AsRef<str> + Sync>(texts: &[T], config: &LexicalConfig) -> Vec<Vec<Kept>> {
+    let piece = texts.len().div_ceil(rayon::current_num_threads()).max(1);
+    let pieces: Vec<Vec<Shards>> = texts
+        .par_chunks(piece)
+        .map(|texts| count(texts, config).into_iter().map(Counts::into_shards).collect())
+        .collect();
+    (config.blocks.iter().enumerate())
+        .map(|(index, block)| {
+            let pieces: Vec<&Shards> = pieces.iter().map(|piece| &piece[index]).collect();
+            keep(&pieces, texts.len(), block)
+        })
+        .collect()
+}
+
+fn keep(pieces: &[&Shards], texts: usize, block: &BlockConfig) -> Vec<Kept> {
+    let most = (f64::from(block.max_document_share) * texts as f64) as u64;
+    let within =
+        |kept: &Kept| kept.documents >= block.min_documents && u64::from(kept.documents) <= most;
+    let mut kept: Vec<Kept> = (0..SHARDS)
+        .into_par_iter()
+        .flat_map_iter(|shard| {
+            let mut shard: Vec<Kept> =
+                pieces.iter().flat_map(|piece| piece[shard].iter().copied()).collect();
+            shard.sort_unstable_by_key(|kept| kept.hash);
+            shard.dedup_by(|later, first| {
+                let same = later.hash == first.hash;
+                if same {
+                    first.documents += later.documents;
+                }
+                same
+            });
+            shard.retain(within);
+            shard
+        })
+        .collect();
+    kept.par_sort_unstable_by_key(|kept| (std::cmp::Reverse(kept.documents), kept.hash));
+    if let Some(max_features) = block.max_features {
+        kept.truncate(max_features as usize);
+    }
+    kept
+}
+
+/// Counts each block's n-grams in these texts.
+fn count<T: AsRef<str>>(texts: &[T], config: &LexicalConfig) -> Vec<Counts> {
+    let mut tables: Vec<Counts> = config.blocks.iter().map(|_| Counts::default()).collect();
+    let (mut units, mut hashes, mut buffers) = (Vec::new(), Vec::new(), GramBuffers::default());
+    for (text, number) in texts.iter().zip(1u32..) {
+        prepare(text.as_ref(), config.case, config.accents, &mut units);
+        for (index, block) in config.blocks.iter().enumerate() {
+            buffers.hash(&units, index, block.grams, &mut hashes);
+            for &hash in &hashes {
+                tables[index].see(hash, number);
+            }
+        }
+    }
+    tables
+}
+
+/// Texts counted by n-gram: open addressing at half load.
+#[derive(Default)]
+struct Counts {
+    slots: Vec<Slot>,
+    filled: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    hash: u64,
+    documents: u32,
+    /// The number of the text that was counted last; 0 where the slot is empty.
+    last: u32,
+}
+
+impl Counts {
+    #[inline]
+    fn see(&mut self, hash: u64, text: u32) {
+        if self.filled * 2 >= self.slots.len() {
+            self.grow();
+        }
+        let mask = self.slots.len() - 1;
+        let mut place = hash as usize & mask;
+        loop {
+            let slot = &mut self.slots[place];
+            if slot.last == 0 {
+                *slot = Slot { hash, documents: 1, last: text };
+                self.filled += 1;
+                return;
+            }
+            if slot.hash == hash {
+                slot.documents += u32::from(slot.last != text);
+                slot.last = text;
+                return;
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let capacity = (self.slots.len() * 2).max(1 << 12);
+        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); capacity]);
+        for slot in old.into_iter().filter(|slot| slot.last != 0) {
+            let mut place = slot.hash as usize & (capacity - 1);
+            while self.slots[place].last != 0 {
+                place = (place + 1) & (capacity - 1);
+            }
+            self.slots[place] = slot;
+        }
+    }
+
+    fn into_shards(self) -> Shards {
+        let mut shards = vec![Vec::with_capacity(self.filled / SHARDS * 5 / 4); SHARDS];
+        for slot in self.slots.iter().filter(|slot| slot.last != 0) {
+            let kept = Kept { hash: slot.hash, documents: slot.documents };
+            shards[(slot.hash >> (64 - SHARD_BITS)) as usize].push(kept);
+        }
+        shards
+    }
+}

@@ -1,0 +1,17 @@
+//! Model files: written once, opened without parsing, probed in place.
+
+mod error;
+mod format;
+mod mapping;
+mod open;
+mod predict;
+mod settings;
+mod spec;
+mod verify;
+
+pub use error::{ModelError, PredictError};
+pub use format::{FORMAT_VERSION, MAX_HEADER_BYTES};
+pub use open::{MemberInfo, Model, ModelInfo};
+pub use predict::{Ancestors, PredictOptions, Prediction, Ranked, Scratch};
+pub use settings::{EncoderNeed, Thresholds};
+pub use spec::{Featurizer, LexiconUse, MemberSpec, ModelSpec};

@@ -1,0 +1,376 @@
+//! Answers: the one way from a text to probabilities and classes.
+
+use rayon::prelude::*;
+
+use super::error::PredictError;
+use super::open::{MemberView, Model};
+use super::spec::MemberSpec;
+use crate::calibration::{Calibration, Link, add_weighted, temper};
+use crate::classes::{ClassSubset, MAX_DEPTH};
+use crate::encoder::Encoder;
+use crate::head::{FeatureRow, LinearHead};
+use crate::lexical::LexicalScratch;
+use crate::rows::{DenseRows, SparseRow, SparseRows};
+
+/// Texts whose embeddings are held at once in a batch: 1.5 MiB at 384 numbers each.
+const TEXTS_PER_BATCH: usize = 1024;
+/// From which probability on a class is chosen, where a model of [`Link::Sigmoid`] says
+/// nothing else.
+const EVEN_ODDS: f32 = 0.5;
+
+/// Buffers for predictions, kept from text to text; one for each thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// One for each lexicon of the model that was asked last.
+    lexical: Vec<LexicalScratch>,
+    scores: Vec<f32>,
+    probabilities: Vec<f32>,
+    rolled_up: Vec<f32>,
+    order: Vec<u32>,
+}
+
+/// What is asked of a prediction.
+#[derive(Clone, Copy, Debug)]
+pub struct PredictOptions<'a> {
+    /// How many classes to rank; chosen classes are listed in any case.
+    pub top_k: usize,
+    /// Overrides the model's own thresholds.
+    pub threshold: Option<f32>,
+    /// Restricts the answer; see [`Model::subset`].
+    pub subset: Option<&'a ClassSubset>,
+    pub ancestors: Ancestors,
+}
+
+/// Whether a prediction tells the probabilities of inner classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ancestors {
+    Skip,
+    Include,
+}
+
+impl Default for PredictOptions<'_> {
+    fn default() -> Self {
+        Self { top_k: 1, threshold: None, subset: None, ancestors: Ancestors::Skip }
+    }
+}
+
+/// The answer for a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// Classes by falling probability.
+    pub ranked: Vec<Ranked>,
+    /// The classes from the root to the first ranked one, itself included, each with the
+    /// probability of all below it. Empty unless asked for.
+    pub path: Vec<Ranked>,
+}
+
+/// A class in an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked {
+    /// The class, by its place in the model; see [`Model::class`].
+    pub class: u32,
+    pub probability: f32,
+    /// Whether the class passes the threshold: at most one does with [`Link::Softmax`].
+    pub chosen: bool,
+}
+
+impl Prediction {
+    /// The classes that the text is taken to have; none stands for "none of these".
+    pub fn chosen(&self) -> impl Iterator<Item = &Ranked> {
+        self.ranked.iter().filter(|ranked| ranked.chosen)
+    }
+}
+
+impl Model {
+    /// The answer for a text. `embedding` is the text's, by the model's
+    /// [encoder](Self::encoder), and may be absent for models without.
+    pub fn predict(
+        &self,
+        text: &str,
+        embedding: Option<&[f32]>,
+        scratch: &mut Scratch,
+        options: &PredictOptions<'_>,
+    ) -> Result<Prediction, PredictError> {
+        if let Some(subset) = options.subset {
+            let (found, wanted) = (subset.within.len(), self.output_count());
+            if found != wanted {
+                return Err(PredictError::SubsetDiffers { found, wanted });
+            }
+        }
+        self.probabilities(text, embedding, scratch)?;
+        if let Some(subset) = options.subset {
+            self.restrict(&mut scratch.probabilities, subset);
+        }
+        Ok(self.rank(scratch, options))
+    }
+
+    /// The probability of each output for a text.
+    pub fn probabilities<'s>(
+        &self,
+        text: &str,
+        embedding: Option<&[f32]>,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [f32], PredictError> {
+        let embedding = self.check_embedding(embedding)?;
+        let lexicons = self.settings().lexicons.len();
+        scratch.lexical.resize_with(lexicons.max(scratch.lexical.len()), LexicalScratch::default);
+        for (index, lexical) in scratch.lexical.iter_mut().take(lexicons).enumerate() {
+            self.lexicon(index).transform(text, lexical);
+        }
+        scratch.probabilities.clear();
+        scratch.probabilities.resize(self.output_count(), 0.0);
+        let members = self.settings().members.len();
+        for index in 0..members {
+            let member = self.member(index);
+            let row = member
+                .row(member.lexicon.map(|used| scratch.lexical[used.lexicon].row()), embedding);
+            member_probabilities(
+                &member.head,
+                &member.calibration,
+                self.link(),
+                row,
+                &mut scratch.scores,
+            );
+            if members == 1 {
+                // Not multiplied by a weight of 1 and added to 0: the same bits, sooner.
+                std::mem::swap(&mut scratch.scores, &mut scratch.probabilities);
+            } else {
+                add_weighted(&mut scratch.probabilities, &scratch.scores, member.weight);
+            }
+        }
+        temper(&mut scratch.probabilities, self.link(), self.settings().temperature);
+        Ok(&scratch.probabilities)
+    }
+
+    /// The answers for many texts, on all threads of the current pool. Models that read
+    /// embeddings need their encoder.
+    pub fn predict_batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        encoder: Option<&dyn Encoder>,
+        options: &PredictOptions<'_>,
+    ) -> Result<Vec<Prediction>, PredictError> {
+        let mut answers = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(TEXTS_PER_BATCH) {
+            let embeddings = self.encode(texts, encoder)?;
+            let batch: Result<Vec<Prediction>, PredictError> = texts
+                .par_iter()
+                .enumerate()
+                .map_init(Scratch::default, |scratch, (index, text)| {
+                    let embedding = embeddings.as_ref().map(|rows| rows.row(index));
+                    self.predict(text.as_ref(), embedding, scratch, options)
+                })
+                .collect();
+            answers.append(&mut batch?);
+        }
+        Ok(answers)
+    }
+
+    /// The embeddings that the model needs for texts, by `encoder`; none where it reads none.
+    pub fn encode<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        encoder: Option<&dyn Encoder>,
+    ) -> Result<Option<DenseRows>, PredictError> {
+        let Some(need) = self.encoder() else { return Ok(None) };
+        let Some(encoder) = encoder else {
+            let (name, hash) = (need.name.clone(), need.hash);
+            return Err(PredictError::EncoderMissing { name, hash });
+        };
+        if encoder.id() != need.hash {
+            return Err(PredictError::EncoderDiffers { wanted: need.hash, found: encoder.id() });
+        }
+        let (found, wanted) = (encoder.dimension(), need.dimension as usize);
+        if found != wanted {
+            return Err(PredictError::EmbeddingLength { found, wanted });
+        }
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut rows = DenseRows::zeros(texts.len(), wanted);
+        encoder.encode(&texts, rows.values_mut());
+        Ok(Some(rows))
+    }
+
+    /// The outputs whose class has an id, a path of ids or a path of names (steps joined by
+    /// `/`) that starts with `prefix`, and all below the class that has it as id.
+    pub fn subset(&self, prefix: &str) -> Result<ClassSubset, PredictError> {
+        self.class_table().subset(prefix)
+    }
+
+    /// Adds up the probabilities of outputs along the tree: `rolled_up` gets one value for
+    /// each class. With [`Link::Sigmoid`] a class gets the largest of those below it.
+    pub fn roll_up(&self, probabilities: &[f32], rolled_up: &mut Vec<f32>) {
+        let table = self.class_table();
+        rolled_up.clear();
+        rolled_up.resize(table.len(), 0.0);
+        for (&class, &probability) in table.outputs.iter().zip(probabilities) {
+            let up = std::iter::successors(Some(class), |&at| table.parent(at));
+            for class in up.take(MAX_DEPTH + 1) {
+                if let Some(total) = rolled_up.get_mut(class as usize) {
+                    match self.link() {
+                        Link::Softmax => *total += probability,
+                        Link::Sigmoid => *total = total.max(probability),
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_embedding<'e>(&self, embedding: Option<&'e [f32]>) -> Result<&'e [f32], PredictError> {
+        let Some(need) = self.encoder() else { return Ok(&[]) };
+        let Some(embedding) = embedding else {
+            let (name, hash) = (need.name.clone(), need.hash);
+            return Err(PredictError::EncoderMissing { name, hash });
+        };
+        let (found, wanted) = (embedding.len(), need.dimension as usize);
+        if found != wanted {
+            return Err(PredictError::EmbeddingLength { found, wanted });
+        }
+        Ok(embedding)
+    }
+
+    /// Takes away the probability of outputs without; with [`Link::Softmax`] the rest again
+    /// sums to 1.
+    fn restrict(&self, probabilities: &mut [f32], subset: &ClassSubset) {
+        for (probability, within) in probabilities.iter_mut().zip(&subset.within) {
+            if !within {
+                *probability = 0.0;
+            }
+        }
+        if self.link() == Link::Softmax {
+            let sum: f32 = probabilities.iter().sum();
+            let even = (subset.count.max(1) as f32).recip();
+            for (probability, within) in probabilities.iter_mut().zip(&subset.within) {
+                if *within {
+                    *probability = if sum > 0.0 { *probability / sum } else { even };
+                }
+            }
+        }
+    }
+
+    fn rank(&self, scratch: &mut Scratch, options: &PredictOptions<'_>) -> Prediction {
+        let Scratch { probabilities, order, rolled_up, .. } = scratch;
+        let outputs = self.class_table().outputs;
+        let threshold = |output: u32| {
+            let own = options.threshold.or_else(|| match self.link() {
+                Link::Softmax => None,
+                Link::Sigmoid => self.output_thresholds().map(|own| own[output as usize]),
+            });
+            own.or(self.settings().least_probability).unwrap_or(match self.link() {
+                Link::Softmax => 0.0,
+                Link::Sigmoid => EVEN_ODDS,
+            })
+        };
+        order.clear();
+        order.extend(
+            (0..outputs.len() as u32)
+                .filter(|&output| options.subset.is_none_or(|s| s.within[output as usize])),
+        );
+        let falling = |a: &u32, b: &u32| {
+            probabilities[*b as usize].total_cmp(&probabilities[*a as usize]).then(a.cmp(b))
+        };
+        let passes = |&output: &u32| probabilities[output as usize] >= threshold(output);
+        let mut listed = options.top_k.max(1).min(order.len());
+        if self.link() == Link::Sigmoid {
+            let chosen = order.iter().filter(|output| passes(output)).count();
+            if chosen > 0 && chosen < order.len() {
+                // Chosen classes come first, as thresholds may differ from class to class.
+                order
+                    .sort_unstable_by(|a, b| passes(b).cmp(&passes(a)).then_with(|| falling(a, b)));
+            }
+            listed = listed.max(chosen);
+        }
+        if listed < order.len() && self.link() == Link::Softmax {
+            order.select_nth_unstable_by(listed, falling);
+        }
+        order.truncate(listed);
+        order.sort_unstable_by(falling);
+        let ranked: Vec<Ranked> = order
+            .iter()
+            .enumerate()
+            .map(|(rank, &output)| Ranked {
+                class: outputs[output as usize],
+                probability: probabilities[output as usize],
+                chosen: passes(&output) && (rank == 0 || self.link() == Link::Sigmoid),
+            })
+            .take(if options.top_k == 0 { 0 } else { usize::MAX })
+            .collect();
+        let path = match (options.ancestors, ranked.first()) {
+            (Ancestors::Include, Some(best)) => {
+                self.roll_up(probabilities, rolled_up);
+                let ranked = |class: u32| Ranked {
+                    class,
+                    probability: rolled_up.get(class as usize).copied().unwrap_or(0.0),
+                    chosen: best.chosen,
+                };
+                self.class_path(best.class).into_iter().map(ranked).collect()
+            }
+            _ => Vec::new(),
+        };
+        Prediction { ranked, path }
+    }
+}
+
+impl MemberView<'_> {
+    fn row<'r>(&self, lexical: Option<SparseRow<'r>>, embedding: &'r [f32]) -> FeatureRow<'r> {
+        FeatureRow {
+            lexical: lexical.unwrap_or(SparseRow::EMPTY),
+            lexical_scale: self.lexicon.map_or(1.0, |used| used.scale),
+            embedding: if self.embedding_scale.is_some() { embedding } else { &[] },
+            embedding_scale: self.embedding_scale.unwrap_or(1.0),
+        }
+    }
+}
+
+impl MemberSpec {
+    /// The member's calibrated probabilities for rows whose features are at hand: those of
+    /// its lexicon, and embeddings, as its featurizer says. The same arithmetic as in
+    /// [`Model::predict`], on all threads of the current pool.
+    ///
+    /// # Panics
+    /// When rows that the featurizer reads are absent, or numbers of rows differ.
+    pub fn predict_rows(
+        &self,
+        link: Link,
+        lexical: Option<&SparseRows>,
+        embeddings: Option<&DenseRows>,
+    ) -> DenseRows {
+        let lexical = self.featurizer.lexicon.map(|used| {
+            (lexical.expect("rows of the lexicon for a member that reads it"), used.scale)
+        });
+        let embeddings = self
+            .featurizer
+            .embedding_scale
+            .map(|scale| (embeddings.expect("embeddings for a member that reads them"), scale));
+        let rows = [lexical.map(|(rows, _)| rows.rows()), embeddings.map(|(rows, _)| rows.rows())];
+        let count = rows.into_iter().flatten().next().unwrap_or(0);
+        assert!(rows.into_iter().flatten().all(|rows| rows == count), "as many rows on both sides");
+        let mut probabilities = DenseRows::zeros(count, self.head.outputs());
+        let width = self.head.outputs().max(1);
+        probabilities.values_mut().par_chunks_exact_mut(width).enumerate().for_each_init(
+            Vec::new,
+            |scores, (index, out)| {
+                let row = FeatureRow {
+                    lexical: lexical.map_or(SparseRow::EMPTY, |(rows, _)| rows.row(index)),
+                    lexical_scale: lexical.map_or(1.0, |(_, scale)| scale),
+                    embedding: embeddings.map_or(&[], |(rows, _)| rows.row(index)),
+                    embedding_scale: embeddings.map_or(1.0, |(_, scale)| scale),
+                };
+                member_probabilities(&self.head, &self.calibration, link, row, scores);
+                out.copy_from_slice(scores);
+            },
+        );
+        probabilities
+    }
+}
+
+/// What a member says to a row, on its own.
+fn member_probabilities(
+    head: &LinearHead<'_>,
+    calibration: &Calibration<'_>,
+    link: Link,
+    row: FeatureRow<'_>,
+    probabilities: &mut Vec<f32>,
+) {
+    head.score(row, probabilities);
+    calibration.apply(link, probabilities);
+}

@@ -1,0 +1,89 @@
+//! The settings of a model file: what its header says in JSON.
+
+use std::collections::BTreeMap;
+
+use corral_types::BlobHash;
+use serde::{Deserialize, Serialize};
+
+use crate::calibration::Link;
+use crate::lexical::LexiconShape;
+
+/// The encoder whose embeddings a model reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderNeed {
+    pub hash: BlobHash,
+    pub name: String,
+    pub dimension: u32,
+}
+
+/// When an answer is taken for none of the classes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    /// With [`Link::Softmax`]: an answer below it is none of the classes.
+    /// With [`Link::Sigmoid`]: classes from it on are chosen; one half where it is absent.
+    pub least_probability: Option<f32>,
+    /// With [`Link::Sigmoid`]: a threshold for each output, before the common one.
+    pub per_output: Option<Vec<f32>>,
+}
+
+/// What a reader must understand to use a file at all. Read before everything else.
+#[derive(Debug, Deserialize)]
+pub(super) struct Requirements {
+    pub requires: Vec<String>,
+}
+
+/// Features of the format that this reader knows. A later kind of member, head, weighting or
+/// calibration adds a word to the files that use it, and older readers refuse those by name.
+pub(super) const KNOWN_FEATURES: [&str; 3] = ["lexicon", "embedding", "linear"];
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    pub requires: Vec<String>,
+    pub name: String,
+    pub metadata: BTreeMap<String, String>,
+    pub link: Link,
+    pub classes: u64,
+    pub outputs: u64,
+    pub encoder: Option<EncoderNeed>,
+    pub lexicons: Vec<LexiconShape>,
+    pub members: Vec<MemberSettings>,
+    pub temperature: f32,
+    pub least_probability: Option<f32>,
+    pub has_output_thresholds: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemberSettings {
+    pub name: String,
+    pub weight: f32,
+    pub lexicon: Option<LexiconUseSettings>,
+    pub embedding_scale: Option<f32>,
+    pub head: HeadKind,
+    pub calibration: CalibrationSettings,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LexiconUseSettings {
+    pub lexicon: u32,
+    pub scale: f32,
+}
+
+/// How a head's weights lie in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HeadKind {
+    F32,
+    Int8,
+    SparseInt8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum CalibrationSettings {
+    Temperature(f32),
+    PerOutput,
+}
