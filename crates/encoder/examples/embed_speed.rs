@@ -1,0 +1,113 @@
+//! Embeds the texts of a JSONL file and prints, as one JSON object, texts a second on one
+//! thread and on two, and the time of a single text, with CPU seconds beside.
+//!
+//!     cargo run --release -p corral-encoder --example embed_speed -- ENCODER FILE.jsonl [OUT]
+//!
+//! `OUT` receives the embeddings as little-endian single-precision numbers, row after row.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use corral_classifier::Encoder;
+use corral_encoder::MiniLm;
+use serde::Deserialize;
+
+/// Texts embedded one by one, after as many to warm up.
+const SINGLE_TEXTS: usize = 300;
+
+#[derive(Deserialize)]
+struct Row {
+    text: String,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [encoder, texts, out @ ..] = arguments.as_slice() else {
+        return Err("usage: embed_speed ENCODER FILE.jsonl [OUT]".into());
+    };
+    let opening = Instant::now();
+    let encoder = MiniLm::open(Path::new(encoder))?;
+    let opened = opening.elapsed();
+    let file = std::fs::read_to_string(texts)?;
+    let rows = file.lines().map(serde_json::from_str).collect::<Result<Vec<Row>, _>>()?;
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    let tokens: usize = texts.iter().map(|text| encoder.token_ids(text).len()).sum();
+    let mut embeddings = vec![0.0; texts.len() * encoder.dimension()];
+    let mut batches = Vec::new();
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        pool.install(|| {
+            let warm = texts.len().min(256);
+            encoder.encode(&texts[..warm], &mut embeddings[..warm * encoder.dimension()]);
+        });
+        let (wall, cpu) = timed(|| pool.install(|| encoder.encode(&texts, &mut embeddings)))?;
+        batches.push(serde_json::json!({
+            "threads": threads,
+            "texts_per_s": texts.len() as f64 / wall.as_secs_f64(),
+            "texts_per_cpu_s": texts.len() as f64 / cpu.as_secs_f64(),
+            "wall_s": wall.as_secs_f64(),
+            "cpu_s": cpu.as_secs_f64(),
+        }));
+    }
+    let report = serde_json::json!({
+        "encoder": encoder.name(),
+        "precision": encoder.precision().as_str(),
+        "instructions": encoder.instructions(),
+        "texts": texts.len(),
+        "tokens_per_text": tokens as f64 / texts.len() as f64,
+        "open_ms": opened.as_secs_f64() * 1e3,
+        "batches": batches,
+        "single": singles(&encoder, &texts)?,
+    });
+    println!("{report:#}");
+    if let [path, ..] = out {
+        std::fs::write(path, bytemuck::cast_slice::<f32, u8>(&embeddings))?;
+    }
+    Ok(())
+}
+
+/// Times texts one by one on this thread.
+fn singles(encoder: &MiniLm, texts: &[&str]) -> Result<serde_json::Value, Box<dyn Error>> {
+    let mut row = vec![0.0; encoder.dimension()];
+    let step = (texts.len() / (2 * SINGLE_TEXTS)).max(1);
+    let sample: Vec<&str> = texts.iter().copied().step_by(step).collect();
+    let (warm, measured) = sample.split_at(sample.len() / 2);
+    for text in warm {
+        encoder.encode(&[text], &mut row);
+    }
+    let mut times = Vec::new();
+    let (_, cpu) = timed(|| {
+        for text in measured {
+            let started = Instant::now();
+            encoder.encode(&[text], &mut row);
+            times.push(started.elapsed());
+        }
+    })?;
+    times.sort();
+    let at = |share: usize| times.get(times.len() * share / 100).map(Duration::as_secs_f64);
+    Ok(serde_json::json!({
+        "texts": measured.len(),
+        "p50_ms": at(50).map(|seconds| seconds * 1e3),
+        "p99_ms": at(99).map(|seconds| seconds * 1e3),
+        "texts_per_cpu_s": measured.len() as f64 / cpu.as_secs_f64(),
+    }))
+}
+
+/// Wall-clock and processor time of this process during `work`.
+fn timed(work: impl FnOnce()) -> Result<(Duration, Duration), Box<dyn Error>> {
+    let (started, before) = (Instant::now(), cpu_time()?);
+    work();
+    Ok((started.elapsed(), cpu_time()? - before))
+}
+
+fn cpu_time() -> Result<Duration, Box<dyn Error>> {
+    // Nanoseconds on a processor, summed over the threads that live.
+    let mut total = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let path = task?.path().join("schedstat");
+        let text = std::fs::read_to_string(path)?;
+        total += text.split(' ').next().unwrap_or("0").parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(total))
+}
