@@ -1,0 +1,10 @@
+mod apply;
+mod core;
+mod engine;
+mod event;
+mod job;
+mod outcome;
+mod record;
+mod request;
+mod sessions;
+mod worker_calls;

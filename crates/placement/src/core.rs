@@ -110,6 +110,16 @@ impl Placement {
         out
     }
 
+    /// Why a task with this request would be refused at once; `None` if it would be granted
+    /// or wait.
+    pub fn refusal(&self, request: &TaskRequest) -> Option<Refusal> {
+        if self.waiting.len() >= MAX_WAITING_TASKS {
+            Some(Refusal::TooManyWaiting { limit: MAX_WAITING_TASKS })
+        } else {
+            limit_refusal(request).or_else(|| self.never_fits(request))
+        }
+    }
+
     fn worker_known(&mut self, now: Timestamp, worker: WorkerId, offer: WorkerOffer) -> Opening {
         if self.ledger.worker(worker).is_none() {
             self.ledger.set_worker(worker, offer, Presence::Expected { since: now });
@@ -183,12 +193,7 @@ impl Placement {
             return Opening::None;
         }
         let request = normal(request);
-        let refusal = if self.waiting.len() >= MAX_WAITING_TASKS {
-            Some(Refusal::TooManyWaiting { limit: MAX_WAITING_TASKS })
-        } else {
-            limit_refusal(&request).or_else(|| self.never_fits(&request))
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal(&request) {
             out.push(Decision::Refuse { task, refusal });
             return Opening::None;
         }

@@ -1,0 +1,506 @@
+//! Jobs, placement and the workers' sessions as one state machine without I/O.
+//!
+//! Whoever drives an [`Engine`] hands it requests, the workers' calls and the time; then
+//! writes what [`Engine::take_records`] gives to the journal, in that order, and answers
+//! once it is on disk. Everything that is to happen follows from the jobs' states: the
+//! same reconciliation runs after every change and after a restart.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use corral_placement::{
+    Decision, Event as PlacementEvent, HolderId, LeaseLimits, Placement, Policy, Reclaimable,
+    Refusal, ResidentClaim, TaskRequest, WorkClass, WorkerOffer,
+};
+use corral_types::{
+    AttemptId, Explain, JobId, LeaseId, MIB, TaskId, Timestamp, WorkerId, WorkspaceId,
+};
+use corral_worker_api::{Capacity, Command, Limits, Start, StopReason};
+use serde_json::Value;
+
+use crate::core::{JobsCore, StateError};
+use crate::event::StoryEntry;
+use crate::job::{FailureReason, Job, JobFailure, Phase, StopCause};
+use crate::record::Record;
+use crate::request::JobRequest;
+use crate::sessions::Sessions;
+
+/// Memory of the machine's below which it is under pressure: less than a worker keeps in
+/// reserve, so that leases that are all in full use do not count as pressure by themselves.
+pub fn pressure_reserve_bytes(worker_memory_bytes: u64) -> u64 {
+    (worker_memory_bytes / 32).clamp(64 * MIB, 1024 * MIB)
+}
+
+/// What the driver is to do beside writing records.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Errand {
+    /// Register the outputs of a job whose work is done.
+    Complete { job: JobId },
+    /// Ask a holder in this process to give memory back.
+    Reclaim { worker: WorkerId, holder: HolderId, bytes: u64 },
+    /// The server's own lease is of this size from now on; `None` if growth was refused.
+    ResidentLease { task: TaskId, limits: Option<LeaseLimits> },
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) core: JobsCore,
+    pub(crate) placement: Placement,
+    pub(crate) sessions: Sessions,
+    /// For each job that waits for a lease, the attempt that would get it.
+    waiting: BTreeMap<JobId, AttemptId>,
+    /// The same the other way round.
+    waiting_tasks: BTreeMap<AttemptId, JobId>,
+    completing: BTreeSet<JobId>,
+    /// Leases of this process, which are no attempts.
+    residents: BTreeSet<TaskId>,
+    decisions: VecDeque<Decision>,
+    changed: BTreeSet<JobId>,
+    records: Vec<Record>,
+    story: Vec<StoryEntry>,
+    errands: Vec<Errand>,
+}
+
+impl Engine {
+    /// An engine that goes on from a state read back from the journal. Attempts that were
+    /// running stay with their workers, which have as long to come back as a silent one.
+    pub fn new(now: Timestamp, core: JobsCore, policy: Policy) -> Self {
+        let mut engine = Self {
+            placement: Placement::new(policy),
+            sessions: Sessions::default(),
+            waiting: BTreeMap::new(),
+            waiting_tasks: BTreeMap::new(),
+            completing: BTreeSet::new(),
+            residents: BTreeSet::new(),
+            decisions: VecDeque::new(),
+            changed: core.jobs().map(|job| job.id).collect(),
+            records: Vec::new(),
+            story: Vec::new(),
+            errands: Vec::new(),
+            core,
+        };
+        let known: Vec<_> =
+            engine.core.workers().iter().map(|(&id, known)| (id, known.capacity)).collect();
+        for (worker, capacity) in known {
+            engine.sessions.expect(worker, now);
+            let offer = offer(&capacity);
+            engine.place(now, PlacementEvent::WorkerKnown { worker, offer });
+        }
+        engine.settle(now);
+        engine
+    }
+
+    pub fn core(&self) -> &JobsCore {
+        &self.core
+    }
+
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The changes since the last call, to be written in this order.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// What those changes add to the jobs' stories.
+    pub fn take_story(&mut self) -> Vec<StoryEntry> {
+        std::mem::take(&mut self.story)
+    }
+
+    pub fn take_errands(&mut self) -> Vec<Errand> {
+        std::mem::take(&mut self.errands)
+    }
+
+    /// The workers whose waiting poll can be answered.
+    pub fn take_woken(&mut self) -> BTreeSet<WorkerId> {
+        self.sessions.take_woken()
+    }
+
+    /// Whether no worker could ever run the request.
+    pub fn refusal(&self, workspace: WorkspaceId, request: &JobRequest) -> Option<Refusal> {
+        self.placement.refusal(&task_request(TaskId::from_u128(0), workspace, request, None))
+    }
+
+    pub fn submit(
+        &mut self,
+        now: Timestamp,
+        job: JobId,
+        workspace: WorkspaceId,
+        request: JobRequest,
+    ) {
+        let records = self.core.submit(now, job, workspace, request);
+        self.commit(now, records);
+    }
+
+    pub fn cancel(&mut self, now: Timestamp, job: JobId) -> Result<(), StateError> {
+        let records = self.core.cancel(now, job)?;
+        self.commit(now, records);
+        Ok(())
+    }
+
+    pub fn finish_now(&mut self, now: Timestamp, job: JobId) -> Result<(), StateError> {
+        let records = self.core.finish_now(now, job)?;
+        self.commit(now, records);
+        Ok(())
+    }
+
+    pub fn completed(&mut self, now: Timestamp, job: JobId, result: Value) {
+        let records = self.core.completed(now, job, result);
+        self.commit(now, records);
+    }
+
+    pub fn completion_refused(&mut self, now: Timestamp, job: JobId, failure: JobFailure) {
+        let records = self.core.completion_refused(now, job, failure);
+        self.commit(now, records);
+    }
+
+    /// Takes the time in; to be called every second or more often.
+    pub fn tick(&mut self, now: Timestamp) {
+        let after_ms = self.core.policy().worker_lost_after_ms;
+        for worker in self.sessions.take_lost(now, after_ms) {
+            self.worker_lost(now, worker);
+        }
+        let forgotten_ms = self.core.policy().worker_forgotten_after_ms;
+        let mut records: Vec<Record> = self
+            .sessions
+            .take_forgotten(now, forgotten_ms)
+            .into_iter()
+            .map(|worker| Record::WorkerForgotten { worker })
+            .collect();
+        records.extend(self.core.tick(now));
+        self.commit(now, records);
+        self.place(now, PlacementEvent::Tick);
+        self.settle(now);
+    }
+
+    /// The worker is gone, and with it what ran there.
+    pub(crate) fn worker_lost(&mut self, now: Timestamp, worker: WorkerId) {
+        let lost = self.core.attempts_on(worker);
+        let records =
+            lost.into_iter().flat_map(|attempt| self.core.attempt_lost(now, attempt)).collect();
+        self.place(now, PlacementEvent::WorkerLost { worker });
+        self.commit(now, records);
+    }
+
+    pub fn drain(&mut self, now: Timestamp, worker: WorkerId) {
+        self.place(now, PlacementEvent::WorkerDraining { worker });
+        self.settle(now);
+    }
+
+    /// The server's own lease on the machine it shares with a worker.
+    pub fn claim_resident(&mut self, now: Timestamp, claim: ResidentClaim) {
+        self.residents.insert(claim.task);
+        self.place(now, PlacementEvent::ResidentClaimed(claim));
+        self.settle(now);
+    }
+
+    pub fn resize_resident(&mut self, now: Timestamp, task: TaskId, memory_request_bytes: u64) {
+        let memory_limit_bytes = None;
+        self.place(
+            now,
+            PlacementEvent::LeaseResized { task, memory_request_bytes, memory_limit_bytes },
+        );
+        self.settle(now);
+    }
+
+    /// Something in this process that could be given back; `None` when it is gone.
+    pub fn hold_reclaimable(
+        &mut self,
+        now: Timestamp,
+        holder: HolderId,
+        reclaimable: Option<Reclaimable>,
+    ) {
+        self.place(
+            now,
+            match reclaimable {
+                Some(reclaimable) => PlacementEvent::ReclaimableHeld { holder, reclaimable },
+                None => PlacementEvent::ReclaimableGone { holder },
+            },
+        );
+        self.settle(now);
+    }
+
+    pub(crate) fn is_resident(&self, task: TaskId) -> bool {
+        self.residents.contains(&task)
+    }
+
+    /// Has the job's state reconciled at the next settling.
+    pub(crate) fn look_at(&mut self, job: JobId) {
+        self.changed.insert(job);
+    }
+
+    pub(crate) fn place(&mut self, now: Timestamp, event: PlacementEvent) {
+        self.decisions.extend(self.placement.apply(now, event));
+    }
+
+    /// Makes changes and everything that follows from them.
+    pub(crate) fn commit(&mut self, now: Timestamp, records: Vec<Record>) {
+        self.change(now, records);
+        self.settle(now);
+    }
+
+    fn change(&mut self, now: Timestamp, records: Vec<Record>) {
+        for record in records {
+            if let Some(attempt) = over(&record) {
+                self.place(now, PlacementEvent::TaskEnded { task: task_of(attempt) });
+            }
+            self.story.extend(self.core.apply(&record));
+            self.changed.extend(job_of(&record));
+            self.records.push(record);
+        }
+    }
+
+    /// Carries decisions out and reconciles changed jobs until nothing is left to do.
+    pub(crate) fn settle(&mut self, now: Timestamp) {
+        loop {
+            if let Some(decision) = self.decisions.pop_front() {
+                self.carry_out(now, decision);
+            } else if let Some(job) = self.changed.pop_first() {
+                self.reconcile(now, job);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Timestamp, decision: Decision) {
+        match decision {
+            Decision::Grant { task, worker, limits } => {
+                if self.residents.contains(&task) {
+                    self.errands.push(Errand::ResidentLease { task, limits: Some(limits) });
+                    return;
+                }
+                let attempt = attempt_of(task);
+                let job = self.waiting_tasks.remove(&attempt);
+                let records = job.map_or_else(Vec::new, |job| {
+                    self.waiting.remove(&job);
+                    self.core.assign(now, job, attempt, worker, limits_of(&limits))
+                });
+                if records.is_empty() {
+                    self.place(now, PlacementEvent::TaskEnded { task });
+                }
+                self.change(now, records);
+            }
+            Decision::Refuse { task, refusal } => {
+                if let Some(job) = self.waiting_tasks.remove(&attempt_of(task)) {
+                    self.waiting.remove(&job);
+                    let records = self.core.refuse(now, job, refused(&refusal));
+                    self.change(now, records);
+                }
+            }
+            Decision::LeaseChanged { task, worker, limits } => {
+                if self.residents.contains(&task) {
+                    self.errands.push(Errand::ResidentLease { task, limits: Some(limits) });
+                } else {
+                    let (attempt, limits) = (attempt_of(task), limits_of(&limits));
+                    let command = Command::SetLimits { attempt, limits };
+                    self.sessions.say(worker, |session| session.push(command));
+                }
+            }
+            Decision::GrowthRefused { task, .. } => {
+                self.errands.push(Errand::ResidentLease { task, limits: None });
+            }
+            Decision::LeaseLost { task, .. } => {
+                let records = self.core.attempt_lost(now, attempt_of(task));
+                self.change(now, records);
+            }
+            Decision::Reclaim { worker, holder, bytes } => {
+                self.errands.push(Errand::Reclaim { worker, holder, bytes });
+            }
+            Decision::Stop { task, numbers, .. } => {
+                let cause = StopCause::MemoryPressure { numbers };
+                let records = self.core.stop_for_memory(now, attempt_of(task), cause);
+                self.change(now, records);
+            }
+            Decision::Drained { worker } => {
+                tracing::info!(%worker, "the worker has no task left and may go");
+            }
+        }
+    }
+
+    /// Brings about what the job's state asks for and has not been brought about yet.
+    fn reconcile(&mut self, now: Timestamp, id: JobId) {
+        let job = self.core.job(id).cloned();
+        let phase = job.as_ref().map(|job| &job.phase);
+        if !matches!(phase, Some(Phase::Queued { .. }))
+            && let Some(attempt) = self.waiting.remove(&id)
+        {
+            self.waiting_tasks.remove(&attempt);
+            self.place(now, PlacementEvent::TaskWithdrawn { task: task_of(attempt) });
+        }
+        if !matches!(phase, Some(Phase::Completing { .. })) {
+            self.completing.remove(&id);
+        }
+        let Some(job) = job else { return };
+        match &job.phase {
+            Phase::Queued { .. } => {
+                if !self.waiting.contains_key(&id) {
+                    let attempt = next_attempt_id(now, &job);
+                    self.waiting.insert(id, attempt);
+                    self.waiting_tasks.insert(attempt, id);
+                    let task = task_of(attempt);
+                    let last_worker = job.past.last().map(|past| past.worker);
+                    let request = task_request(task, job.workspace, &job.request, last_worker);
+                    self.place(now, PlacementEvent::TaskSubmitted(request));
+                }
+            }
+            Phase::Starting | Phase::Running => self.tell_worker(now, &job),
+            Phase::Completing { .. } => {
+                if self.completing.insert(id) {
+                    self.errands.push(Errand::Complete { job: id });
+                }
+            }
+            Phase::BackingOff { .. } | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// Says to the attempt's worker what it has not been told in its session.
+    fn tell_worker(&mut self, now: Timestamp, job: &Job) {
+        let Some(attempt) = &job.attempt else { return };
+        let id = attempt.id;
+        self.sessions.say(attempt.worker, |session| {
+            let mut said = false;
+            if job.phase == Phase::Starting {
+                said |= session.start(id, || Command::Start(Box::new(start(now, job))));
+            }
+            if job.finish_now {
+                said |= session.finish_now(id);
+            }
+            if let Some(stop) = &job.stop {
+                let reason = match stop.cause {
+                    StopCause::Cancelled => StopReason::Cancelled,
+                    StopCause::TimeLimit => StopReason::TimeLimit,
+                    StopCause::MemoryPressure { .. } => StopReason::MemoryPressure,
+                };
+                said |= session.stop(id, reason);
+            }
+            said
+        });
+    }
+}
+
+pub(crate) fn offer(capacity: &Capacity) -> WorkerOffer {
+    WorkerOffer {
+        memory_bytes: capacity.memory_bytes,
+        reserve_bytes: pressure_reserve_bytes(capacity.memory_bytes),
+        milli_cpu: capacity.milli_cpu,
+        gpus: 0,
+    }
+}
+
+/// An attempt is a task under the same number.
+pub(crate) fn task_of(attempt: AttemptId) -> TaskId {
+    TaskId::from_u128(attempt.as_u128())
+}
+
+pub(crate) fn attempt_of(task: TaskId) -> AttemptId {
+    AttemptId::from_u128(task.as_u128())
+}
+
+pub(crate) fn task_request(
+    task: TaskId,
+    workspace: WorkspaceId,
+    request: &JobRequest,
+    last_worker: Option<WorkerId>,
+) -> TaskRequest {
+    TaskRequest {
+        task,
+        workspace,
+        class: WorkClass::Job,
+        milli_cpu: request.milli_cpu,
+        memory_request_bytes: request.memory_request_bytes,
+        memory_limit_bytes: request.memory_limit_bytes,
+        gpus: 0,
+        priority: request.priority,
+        deadline: None,
+        bring_back_ms: 0,
+        preferred_worker: request.preferred_worker.or(last_worker),
+    }
+}
+
+/// What an adopted attempt asks for: the lease it runs under.
+pub(crate) fn adopted(job: &Job) -> Option<(TaskRequest, LeaseId)> {
+    let attempt = job.attempt.as_ref()?;
+    let mut request = task_request(task_of(attempt.id), job.workspace, &job.request, None);
+    request.memory_request_bytes = attempt.limits.memory_request_bytes;
+    request.memory_limit_bytes = Some(attempt.limits.memory_limit_bytes);
+    request.milli_cpu = attempt.limits.milli_cpu;
+    Some((request, attempt.lease()))
+}
+
+fn limits_of(limits: &LeaseLimits) -> Limits {
+    Limits {
+        lease: limits.lease,
+        memory_request_bytes: limits.memory_request_bytes,
+        memory_limit_bytes: limits.memory_limit_bytes,
+        milli_cpu: limits.milli_cpu,
+        cpu_weight: limits.cpu_weight,
+    }
+}
+
+fn start(now: Timestamp, job: &Job) -> Start {
+    let attempt = job.attempt.as_ref().expect("a job that starts has an attempt");
+    let limit = job.request.time_limit_ms.map(Duration::from_millis);
+    Start {
+        attempt: attempt.id,
+        job: job.id,
+        workspace: job.workspace,
+        kind: job.request.kind.clone(),
+        payload: job.request.payload.clone(),
+        inputs: job.request.inputs.clone(),
+        checkpoint: job.checkpoint,
+        limits: attempt.limits,
+        deadline: job.deadline().or(limit.map(|limit| now.plus(limit))),
+    }
+}
+
+fn refused(refusal: &Refusal) -> JobFailure {
+    JobFailure {
+        reason: FailureReason::Refused,
+        message: refusal.to_string(),
+        causes: Vec::new(),
+        hint: refusal.hint(),
+    }
+}
+
+/// The attempt that a record ends on its worker's own word or with its worker. One that was
+/// given up while it still runs keeps its lease until its worker says that it is over.
+fn over(record: &Record) -> Option<AttemptId> {
+    match record {
+        Record::AttemptEnded { attempt, .. } => Some(*attempt),
+        _ => None,
+    }
+}
+
+fn job_of(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Submitted { job, .. }
+        | Record::Assigned { job, .. }
+        | Record::Told { job, .. }
+        | Record::AttemptEnded { job, .. }
+        | Record::StopWanted { job, .. }
+        | Record::FinishNowWanted { job, .. }
+        | Record::Requeued { job, .. }
+        | Record::Ended { job, .. }
+        | Record::Completed { job, .. }
+        | Record::CompletionRefused { job, .. }
+        | Record::Removed { job } => Some(*job),
+        Record::WorkerSeen { .. } | Record::WorkerForgotten { .. } => None,
+    }
+}
+
+/// The id of a job's next attempt: of the time and of what the job and the attempt's number
+/// mix to, so that it differs from every other without a random source.
+fn next_attempt_id(now: Timestamp, job: &Job) -> AttemptId {
+    let ordinal = u128::from(job.attempts_made() + 1);
+    let mut mixed =
+        job.id.as_u128() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    for _ in 0..2 {
+        mixed ^= mixed >> 67;
+        mixed = mixed.wrapping_mul(0xda94_2042_e4dd_58b5_2d35_8f2b_1f4d_9a2b);
+    }
+    let mut low = [0; 10];
+    low.copy_from_slice(&mixed.to_be_bytes()[..10]);
+    AttemptId::from_parts(now, low)
+}
