@@ -93,10 +93,9 @@ fn draft(entry: Entry, order: usize, problems: &mut Problems) -> Draft {
         } else if parts.len() > MAX_DEPTH {
             let (name, depth) = (last.clone().unwrap_or_default(), parts.len());
             Some(ProblemKind::TooDeep { name, depth, limit: MAX_DEPTH })
-        } else if let Some(name) = name.filter(|name| Some(name) != last.as_ref()) {
-            Some(ProblemKind::NameNotInPath { name, path: path() })
         } else {
-            None
+            name.filter(|name| Some(name) != last.as_ref())
+                .map(|name| ProblemKind::NameNotInPath { name, path: path() })
         };
         called = last;
         if let Some(wrong) = wrong {

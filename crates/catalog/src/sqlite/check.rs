@@ -1,0 +1,81 @@
+//! What `corral doctor` asks: whether the file is sound and its records agree.
+
+use rusqlite::Connection;
+
+use super::Outcome;
+
+/// Findings of each kind at most: a damaged file could have millions.
+const MAX_FINDINGS: usize = 100;
+
+/// What must never be: a question that gives one text for each case, and how to say it.
+const CONTRADICTIONS: [(&str, &str); 7] = [
+    (
+        "data set without its newest version",
+        "SELECT name FROM datasets d WHERE NOT EXISTS (SELECT 1 FROM dataset_versions v
+         WHERE v.workspace = d.workspace AND v.dataset = d.id AND v.number = d.head)",
+    ),
+    (
+        "taxonomy without its newest version",
+        "SELECT name FROM taxonomies t WHERE NOT EXISTS (SELECT 1 FROM taxonomy_versions v
+         WHERE v.workspace = t.workspace AND v.taxonomy = t.id AND v.number = t.head)",
+    ),
+    (
+        "model whose newest version is not the one noted",
+        "SELECT name FROM models m WHERE m.latest IS NOT (SELECT max(number)
+         FROM model_versions v WHERE v.workspace = m.workspace AND v.model = m.id
+         AND v.removed IS NULL)",
+    ),
+    (
+        "endpoint without a version to serve",
+        "SELECT e.name FROM endpoints e
+         JOIN models m ON m.workspace = e.workspace AND m.id = e.model
+         WHERE NOT EXISTS (SELECT 1 FROM model_versions v WHERE v.workspace = e.workspace
+         AND v.model = e.model AND v.number = coalesce(e.version, m.latest)
+         AND v.removed IS NULL)",
+    ),
+    (
+        "data set version without a reference to its manifest",
+        "SELECT lower(hex(manifest)) FROM dataset_versions v WHERE NOT EXISTS
+         (SELECT 1 FROM blob_references r WHERE r.workspace = v.workspace AND r.owner_kind = 2
+         AND r.owner = v.dataset AND r.blob = v.manifest)",
+    ),
+    (
+        "taxonomy version without a reference to its document",
+        "SELECT lower(hex(document)) FROM taxonomy_versions v WHERE NOT EXISTS
+         (SELECT 1 FROM blob_references r WHERE r.workspace = v.workspace AND r.owner_kind = 3
+         AND r.owner = v.taxonomy AND r.blob = v.document)",
+    ),
+    (
+        "model version without a reference to its file",
+        "SELECT lower(hex(file)) FROM model_versions v WHERE v.removed IS NULL AND NOT EXISTS
+         (SELECT 1 FROM blob_references r WHERE r.workspace = v.workspace AND r.owner_kind = 4
+         AND substr(r.owner, 1, 16) = v.model AND r.blob = v.file)",
+    ),
+];
+
+pub(super) fn check(connection: &Connection) -> Outcome<Vec<String>> {
+    let mut findings = Vec::new();
+    let sql = format!("PRAGMA integrity_check({MAX_FINDINGS})");
+    let mut integrity = connection.prepare(&sql)?;
+    for line in integrity.query_map([], |row| row.get::<_, String>(0))? {
+        let line = line?;
+        if line != "ok" {
+            findings.push(line);
+        }
+    }
+    let mut foreign_keys = connection.prepare("PRAGMA foreign_key_check")?;
+    let lost = foreign_keys.query_map([], |row| {
+        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+        Ok(format!("a record of {table} belongs to one of {parent} that is not there"))
+    })?;
+    for line in lost.take(MAX_FINDINGS) {
+        findings.push(line?);
+    }
+    for (what, sql) in CONTRADICTIONS {
+        let mut statement = connection.prepare(sql)?;
+        for name in statement.query_map([], |row| row.get::<_, String>(0))?.take(MAX_FINDINGS) {
+            findings.push(format!("{what}: {}", name?));
+        }
+    }
+    Ok(findings)
+}
