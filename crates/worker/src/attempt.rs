@@ -1,0 +1,386 @@
+//! An attempt as the worker knows it, running or ended, until the server lets go of it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use corral_types::{AttemptId, BlobHash, Timestamp};
+use corral_worker_api::{Accounting, AttemptEvent, Event, Limits, LogStream, Outcome, StopReason};
+use tokio::sync::{Notify, mpsc};
+
+use crate::spool::Spool;
+
+/// What the server, or the worker's own end, asks of a running attempt.
+#[derive(Clone, Debug)]
+pub enum Order {
+    Stop(StopReason),
+    SetLimits(Limits),
+    /// Nobody waits for it any more: kill it and remove its files.
+    Abandon,
+    /// The worker ends in an orderly way.
+    WorkerEnds,
+}
+
+/// See the module.
+pub struct Attempt {
+    pub id: AttemptId,
+    pub directory: PathBuf,
+    spool: Mutex<Spool>,
+    syncing: tokio::sync::Mutex<()>,
+    delivery: Mutex<DeliveryState>,
+    /// Told whenever there may be something to deliver.
+    wake: Arc<Notify>,
+    /// Commands come from polls, a handful each, and are taken at once: no bound is needed.
+    /// None once the attempt has ended.
+    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+}
+
+#[derive(Default)]
+struct DeliveryState {
+    /// Blobs that are not to be dropped from the cache.
+    needed: HashSet<BlobHash>,
+    /// Blobs that are known to be on the server.
+    uploaded: HashSet<BlobHash>,
+    uploading: HashSet<BlobHash>,
+    /// Why blobs will never be on the server.
+    refused: Option<String>,
+}
+
+impl Attempt {
+    /// An attempt that is about to run, and its orders.
+    ///
+    /// # Errors
+    /// When its files cannot be opened.
+    pub fn begin(
+        id: AttemptId,
+        directory: PathBuf,
+        wake: Arc<Notify>,
+    ) -> std::io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Order>)> {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let attempt = Self::open(id, directory, wake, Some(sender))?;
+        Ok((Arc::new(attempt), orders))
+    }
+
+    /// An attempt that an earlier process of this worker had. When it had not ended, it ends
+    /// now as lost: its process died with that worker.
+    ///
+    /// # Errors
+    /// When its files cannot be read or written.
+    pub fn recover(
+        id: AttemptId,
+        directory: PathBuf,
+        wake: Arc<Notify>,
+    ) -> std::io::Result<Arc<Self>> {
+        let attempt = Self::open(id, directory, wake, None)?;
+        let mut spool = attempt.spool();
+        if !spool.has_ended() {
+            let accounting = Accounting::default();
+            spool
+                .append(Timestamp::now(), [Event::Ended { outcome: Outcome::Lost, accounting }])?;
+        }
+        for event in spool.waiting(usize::MAX, u64::MAX)? {
+            attempt.delivery().needed.extend(blobs_of(&event.event));
+        }
+        drop(spool);
+        attempt.remove_work_files();
+        Ok(Arc::new(attempt))
+    }
+
+    fn open(
+        id: AttemptId,
+        directory: PathBuf,
+        wake: Arc<Notify>,
+        orders: Option<mpsc::UnboundedSender<Order>>,
+    ) -> std::io::Result<Self> {
+        let spool = Mutex::new(Spool::open(&directory, id)?);
+        let orders = Mutex::new(orders);
+        let (syncing, delivery) = Default::default();
+        Ok(Self { id, directory, spool, syncing, delivery, wake, orders })
+    }
+
+    /// Adds events that may be dropped when the disk is full or too much waits: logs, progress.
+    pub fn record(&self, events: impl IntoIterator<Item = Event>) {
+        match self.spool().append(Timestamp::now(), events) {
+            Ok(()) => self.wake.notify_one(),
+            Err(error) => tracing::warn!(attempt = %self.id, %error, "an event was not kept"),
+        }
+    }
+
+    /// Adds an event that must not be dropped. It is safe after the next [`Attempt::sync`].
+    ///
+    /// # Errors
+    /// When it could not be written; it is then not in the spool.
+    pub fn record_essential(&self, event: Event) -> std::io::Result<()> {
+        self.need(blobs_of(&event));
+        self.spool().append(Timestamp::now(), [event])?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    pub fn record_system_line(&self, line: impl Into<String>) {
+        self.record([Event::Log { stream: LogStream::System, line: line.into() }]);
+    }
+
+    /// Makes everything that was recorded so far safe.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn sync(&self) -> std::io::Result<()> {
+        // Whoever comes while another syncs waits for that one too: it may hold its files.
+        let _syncing = self.syncing.lock().await;
+        let files = self.spool().take_unsynced();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let synced = files.clone();
+        let sync = move || synced.iter().try_for_each(|file: &Arc<File>| file.sync_data());
+        let result =
+            tokio::task::spawn_blocking(sync).await.unwrap_or_else(|error| Err(error.into()));
+        if result.is_err() {
+            self.spool().put_back_unsynced(files);
+        }
+        result
+    }
+
+    /// The first events that wait, up to the first that refers to a blob which is not on the
+    /// server, and the blobs that hold up the next one.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn deliverable(
+        &self,
+        limit: usize,
+        limit_bytes: u64,
+    ) -> std::io::Result<(Vec<AttemptEvent>, Vec<BlobHash>)> {
+        let mut events = self.spool().waiting(limit, limit_bytes)?;
+        let delivery = self.delivery();
+        for index in 0..events.len() {
+            if let Some(why) = &delivery.refused {
+                tell_refusal(&mut events[index].event, &delivery.uploaded, why);
+                continue;
+            }
+            let missing: Vec<BlobHash> = blobs_of(&events[index].event)
+                .filter(|hash| !delivery.uploaded.contains(hash))
+                .collect();
+            if !missing.is_empty() {
+                events.truncate(index);
+                return Ok((events, missing));
+            }
+        }
+        Ok((events, Vec::new()))
+    }
+
+    /// Takes note that the server has the events up to this number.
+    ///
+    /// # Errors
+    /// When the spool's files cannot be changed.
+    pub fn acknowledge(&self, up_to: u64) -> std::io::Result<()> {
+        self.spool().acknowledge(up_to)
+    }
+
+    /// Whether it has ended and the server knows all about it.
+    pub fn is_settled(&self) -> bool {
+        let spool = self.spool();
+        spool.has_ended() && spool.is_delivered()
+    }
+
+    /// Keeps these blobs in the cache as long as the attempt is known.
+    pub fn need(&self, blobs: impl IntoIterator<Item = BlobHash>) {
+        self.delivery().needed.extend(blobs);
+    }
+
+    pub fn needed(&self) -> HashSet<BlobHash> {
+        self.delivery().needed.clone()
+    }
+
+    /// Whether the caller shall upload this blob: nobody else does at the moment.
+    pub fn begin_upload(&self, hash: BlobHash) -> bool {
+        self.delivery().uploading.insert(hash)
+    }
+
+    /// The upload is over: the blob is on the server, or never will be.
+    pub fn end_upload(&self, hash: BlobHash, refused: Option<String>) {
+        let mut delivery = self.delivery();
+        delivery.uploading.remove(&hash);
+        match refused {
+            Some(why) => delivery.refused = Some(why),
+            None => _ = delivery.uploaded.insert(hash),
+        }
+        drop(delivery);
+        self.wake.notify_one();
+    }
+
+    /// A new session: the server may have lost what was not yet referred to.
+    pub fn forget_uploads(&self) {
+        self.delivery().uploaded.clear();
+    }
+
+    /// Passes an order on. False when the attempt has ended.
+    pub fn order(&self, order: Order) -> bool {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+    }
+
+    /// No more orders are taken.
+    pub fn close(&self) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Removes what only a running attempt needs.
+    pub fn remove_work_files(&self) {
+        for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let gone = match &*name {
+                crate::directory::WORK_DIRECTORY => std::fs::remove_dir_all(&path),
+                name if name.starts_with("checkpoint-") => std::fs::remove_file(&path),
+                _ => Ok(()),
+            };
+            warn_unless_gone(&path, gone);
+        }
+    }
+
+    /// Removes all of the attempt's files.
+    pub fn remove_files(&self) {
+        warn_unless_gone(&self.directory, std::fs::remove_dir_all(&self.directory));
+    }
+
+    fn spool(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delivery(&self) -> MutexGuard<'_, DeliveryState> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn warn_unless_gone(path: &Path, removed: std::io::Result<()>) {
+    if let Err(error) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "files of an attempt were not removed");
+    }
+}
+
+/// The blobs that must be on the server before it hears of the event.
+fn blobs_of(event: &Event) -> impl Iterator<Item = BlobHash> + '_ {
+    let (checkpoint, outputs) = match event {
+        Event::Checkpoint { blob } => (Some(*blob), &[][..]),
+        Event::Ended { outcome: Outcome::Succeeded { outputs, .. }, .. } => (None, &outputs[..]),
+        _ => (None, &[][..]),
+    };
+    checkpoint.into_iter().chain(outputs.iter().map(|output| output.blob))
+}
+
+/// Turns an event whose blobs the server will never take into one that says so.
+fn tell_refusal(event: &mut Event, uploaded: &HashSet<BlobHash>, why: &str) {
+    if blobs_of(event).all(|hash| uploaded.contains(&hash)) {
+        return;
+    }
+    match event {
+        Event::Ended { outcome, .. } => {
+            *outcome = Outcome::Failed {
+                message: "the job succeeded, but its outputs could not be kept".into(),
+                causes: vec![why.to_owned()],
+                hint: None,
+                retryable: false,
+            };
+        }
+        _ => {
+            let line = format!("a checkpoint could not be kept: {why}");
+            *event = Event::Log { stream: LogStream::System, line };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corral_worker_api::Output;
+
+    use super::*;
+
+    fn succeeded(blob: BlobHash) -> Event {
+        let outputs = vec![Output { name: "o".into(), blob, bytes: 1 }];
+        Event::Ended {
+            outcome: Outcome::Succeeded { result: serde_json::Value::Null, outputs },
+            accounting: Accounting::default(),
+        }
+    }
+
+    fn begin(dir: &Path) -> (Arc<Attempt>, mpsc::UnboundedReceiver<Order>) {
+        Attempt::begin(AttemptId::from_u128(1), dir.into(), Arc::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn events_wait_for_their_blobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (attempt, _orders) = begin(dir.path());
+        let [state, output] = [BlobHash::of(b"state"), BlobHash::of(b"output")];
+        attempt.record_system_line("hello");
+        attempt.record_essential(Event::Checkpoint { blob: state }).unwrap();
+        attempt.sync().await.unwrap();
+        attempt.record_essential(succeeded(output)).unwrap();
+        let check = |events, missing: &[BlobHash]| {
+            let (ready, held_up) = attempt.deliverable(99, 1 << 20).unwrap();
+            assert_eq!((ready.len(), &held_up[..]), (events, missing));
+        };
+        check(1, &[state]);
+        assert!(attempt.begin_upload(state));
+        assert!(!attempt.begin_upload(state), "one upload at a time");
+        attempt.end_upload(state, None);
+        check(2, &[output]);
+        attempt.end_upload(output, None);
+        check(3, &[]);
+        attempt.forget_uploads();
+        check(1, &[state]);
+        assert_eq!(attempt.needed(), HashSet::from([state, output]));
+        attempt.acknowledge(3).unwrap();
+        assert!(attempt.is_settled());
+    }
+
+    #[tokio::test]
+    async fn outputs_that_are_refused_fail_the_attempt_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (attempt, _orders) = begin(dir.path());
+        let output = BlobHash::of(b"output");
+        attempt.record_essential(succeeded(output)).unwrap();
+        attempt.end_upload(output, Some("over quota".into()));
+        let (events, missing) = attempt.deliverable(9, 1 << 20).unwrap();
+        assert!(missing.is_empty());
+        let Event::Ended { outcome: Outcome::Failed { causes, .. }, .. } = &events[0].event else {
+            panic!("{events:?}");
+        };
+        assert_eq!(causes, &["over quota"]);
+    }
+
+    #[tokio::test]
+    async fn what_ran_is_lost_after_a_restart_and_what_ended_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, ended) in [("ran", false), ("ended", true)] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.join("work/deep")).unwrap();
+            std::fs::write(path.join("checkpoint-1"), b"x").unwrap();
+            let (attempt, _orders) = begin(&path);
+            attempt.record_system_line("begun");
+            let blob = BlobHash::of(b"output");
+            if ended {
+                attempt.record_essential(succeeded(blob)).unwrap();
+            }
+            drop(attempt);
+            let id = AttemptId::from_u128(1);
+            let attempt = Attempt::recover(id, path.clone(), Arc::default()).unwrap();
+            let (events, missing) = attempt.deliverable(9, 1 << 20).unwrap();
+            assert!(!path.join("work").exists() && !path.join("checkpoint-1").exists());
+            if ended {
+                assert_eq!((events.len(), missing), (1, vec![blob]));
+                assert!(attempt.needed().contains(&blob));
+            } else {
+                let last = &events.last().unwrap().event;
+                assert!(matches!(last, Event::Ended { outcome: Outcome::Lost, .. }));
+            }
+            assert!(!attempt.order(Order::Abandon));
+        }
+    }
+}

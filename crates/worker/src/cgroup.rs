@@ -1,0 +1,405 @@
+//! Control groups of our own, version 1 and 2: one for each attempt, in a tree of this
+//! worker's, in a top-level group named `corral`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use corral_types::MIB;
+use corral_worker_api::Limits;
+
+use crate::machine::{CgroupMounts, read_field, read_number};
+use crate::process_tree::kill_until_gone;
+
+/// The top-level group; not below the group that this program was started in, whose limits
+/// and life are someone else's.
+const TOP_GROUP: &str = "corral";
+
+/// How many groups are made ahead, so that a start does not wait for the kernel to make one.
+const READY_GROUPS: usize = 2;
+
+/// How often a busy group is tried to be removed, with waits from 1 ms doubling each time.
+const REMOVE_ROUNDS: usize = 8;
+
+/// Which of the kernel's two interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupVersion {
+    V1,
+    V2,
+}
+
+/// Why groups cannot be used, and the setting that would change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    pub reason: String,
+    pub setting: String,
+}
+
+/// This worker's tree of groups. Dropping it removes the groups.
+pub struct GroupTree {
+    version: GroupVersion,
+    memory: PathBuf,
+    /// The same place in the hierarchy of the cpu controller, where version 1 has one of its own.
+    cpu: Option<PathBuf>,
+    next: AtomicU64,
+    ready: Mutex<Vec<Group>>,
+}
+
+impl GroupTree {
+    /// Finds out whether groups with a memory limit can be made here and makes the tree
+    /// `name`, without what an earlier worker left in it.
+    ///
+    /// # Errors
+    /// Why not, and what would allow it.
+    pub fn open(
+        mounts: &CgroupMounts,
+        version: GroupVersion,
+        name: &str,
+    ) -> Result<Self, Unavailable> {
+        let (memory, cpu) = match version {
+            GroupVersion::V1 => open_v1(mounts, name)?,
+            GroupVersion::V2 => open_v2(mounts, name)?,
+        };
+        let tree = Self { version, memory, cpu, next: AtomicU64::new(1), ready: Mutex::default() };
+        let proven = tree.make().and_then(|group| group.prove());
+        proven.map_err(|error| Unavailable {
+            reason: format!(
+                "a group in {} does not take a memory limit: {error}",
+                tree.memory.display()
+            ),
+            setting: "run the worker as root on a host whose cgroup file system is writable".into(),
+        })?;
+        Ok(tree)
+    }
+
+    pub fn version(&self) -> GroupVersion {
+        self.version
+    }
+
+    /// A group nobody uses yet, one made ahead where there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take(&self) -> io::Result<Group> {
+        let ready = self.ready().pop();
+        ready.map_or_else(|| self.make(), Ok)
+    }
+
+    /// Makes groups ahead of use; blocks on the kernel for some milliseconds.
+    pub fn refill(&self) {
+        while self.ready().len() < READY_GROUPS {
+            match self.make() {
+                Ok(group) => self.ready().push(group),
+                // The next start makes its own and reports what is wrong.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn ready(&self) -> std::sync::MutexGuard<'_, Vec<Group>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self) -> io::Result<Group> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let make = |parent: &PathBuf| {
+            let path = parent.join(&name);
+            fs::create_dir(&path).map(|()| path)
+        };
+        let memory = make(&self.memory)?;
+        // Weights are a courtesy: without them `nice` orders the processes.
+        let cpu = self.cpu.as_ref().and_then(|parent| make(parent).ok());
+        Ok(Group { version: self.version, memory, cpu })
+    }
+}
+
+impl Drop for GroupTree {
+    fn drop(&mut self) {
+        self.ready().clear();
+        for path in [Some(&self.memory), self.cpu.as_ref()].into_iter().flatten() {
+            remove_tree(path);
+            if let Some(top) = path.parent() {
+                // Other workers of this machine may still have theirs there.
+                let _ = fs::remove_dir(top);
+            }
+        }
+    }
+}
+
+fn open_v1(mounts: &CgroupMounts, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+    let mount = mounts.v1_memory.as_ref().ok_or_else(|| Unavailable {
+        reason: "no cgroup v1 memory controller is mounted".into(),
+        setting: "none needed where cgroup v2 has the memory controller".into(),
+    })?;
+    let memory = make_tree(&mount.mount, name)?;
+    let cpu = mounts.v1_cpu.as_ref().and_then(|mount| make_tree(&mount.mount, name).ok());
+    Ok((memory, cpu))
+}
+
+fn open_v2(mounts: &CgroupMounts, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+    let mount = &mounts
+        .v2
+        .as_ref()
+        .ok_or_else(|| Unavailable {
+            reason: "no cgroup v2 tree is mounted".into(),
+            setting: "mount -t cgroup2 none /sys/fs/cgroup".into(),
+        })?
+        .mount;
+    if !lists(&mount.join("cgroup.controllers"), "memory") {
+        return Err(Unavailable {
+            reason: format!("the cgroup v2 tree {} has no memory controller", mount.display()),
+            setting: "boot with systemd.unified_cgroup_hierarchy=1, or let cgroup v1 do it".into(),
+        });
+    }
+    hand_down_controllers(mount)?;
+    let memory = make_tree(mount, name)?;
+    hand_down_controllers(&mount.join(TOP_GROUP))?;
+    hand_down_controllers(&memory)?;
+    Ok((memory, None))
+}
+
+/// Lets the groups below `group` use the memory controller, and the cpu controller where
+/// there is one.
+fn hand_down_controllers(group: &Path) -> Result<(), Unavailable> {
+    let file = group.join("cgroup.subtree_control");
+    if !lists(&file, "memory") {
+        fs::write(&file, "+memory").map_err(|error| Unavailable {
+            reason: format!("write +memory to {}: {error}", file.display()),
+            setting: "run the worker as root with the host's cgroup tree, or in a group that has \
+                      no processes of its own (systemd: Delegate=yes and DelegateSubgroup=)"
+                .into(),
+        })?;
+    }
+    // Weights are a courtesy: without them `nice` orders the processes.
+    let _ = fs::write(&file, "+cpu");
+    Ok(())
+}
+
+fn lists(file: &Path, word: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|found| found == word))
+}
+
+fn make_tree(mount: &Path, name: &str) -> Result<PathBuf, Unavailable> {
+    let path = mount.join(TOP_GROUP).join(name);
+    remove_tree(&path);
+    fs::create_dir_all(&path).map_err(|error| Unavailable {
+        reason: format!("make the group {}: {error}", path.display()),
+        setting: format!(
+            "run the worker as root, or as root: mkdir -p {top} && chown {user} {top}",
+            top = mount.join(TOP_GROUP).display(),
+            user = rustix::process::getuid().as_raw(),
+        ),
+    })?;
+    Ok(path)
+}
+
+/// Kills what runs in the groups at and below `path` and removes them.
+fn remove_tree(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    kill_until_gone(|| processes_in(path));
+    for round in 0..REMOVE_ROUNDS {
+        match fs::remove_dir(path) {
+            // A group stays busy for a moment after its last process was reaped.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(1 << round));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn processes_in(group: &Path) -> Vec<i32> {
+    let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    listed.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// The group of one attempt. Dropping it kills what is in it and removes it.
+pub struct Group {
+    version: GroupVersion,
+    memory: PathBuf,
+    cpu: Option<PathBuf>,
+}
+
+impl Group {
+    /// The files into which a process writes to join.
+    pub fn membership_files(&self) -> Vec<PathBuf> {
+        let groups = [Some(&self.memory), self.cpu.as_ref()];
+        groups.into_iter().flatten().map(|group| group.join("cgroup.procs")).collect()
+    }
+
+    /// Whether the kernel shares out the processor by the group's weight.
+    pub fn has_cpu_weight(&self) -> bool {
+        match self.version {
+            GroupVersion::V1 => self.cpu.is_some(),
+            GroupVersion::V2 => self.memory.join("cpu.weight").exists(),
+        }
+    }
+
+    /// Puts the limits in place, also while processes run.
+    ///
+    /// # Errors
+    /// When the kernel refuses, as version 1 does for a limit below what is held.
+    pub fn set_limits(&self, limits: &Limits) -> io::Result<()> {
+        let bytes = limits.memory_limit_bytes.to_string();
+        let write = |name: &str, value: &str| fs::write(self.memory.join(name), value);
+        match self.version {
+            GroupVersion::V1 => {
+                // Memory and swap together may never be under memory alone: out of the way first.
+                let swap = "memory.memsw.limit_in_bytes";
+                let _ = write(swap, "-1");
+                write("memory.limit_in_bytes", &bytes)?;
+                let _ = write(swap, &bytes);
+            }
+            GroupVersion::V2 => {
+                write("memory.max", &bytes)?;
+                let _ = write("memory.swap.max", "0");
+                let _ = write("memory.oom.group", "1");
+            }
+        }
+        // Without weights the processes are ordered by `nice`.
+        if let Some(cpu) = &self.cpu {
+            let shares = (u64::from(limits.cpu_weight) * 1024 / 1000).clamp(2, 262_144);
+            let _ = fs::write(cpu.join("cpu.shares"), shares.to_string());
+        } else if self.version == GroupVersion::V2 {
+            let _ = write("cpu.weight", &(limits.cpu_weight / 10).clamp(1, 10_000).to_string());
+        }
+        Ok(())
+    }
+
+    /// Anonymous and shared memory of all processes in the group.
+    pub fn memory_bytes(&self) -> u64 {
+        let stat = self.memory.join("memory.stat");
+        let names = match self.version {
+            GroupVersion::V1 => ["total_rss", "total_shmem"],
+            GroupVersion::V2 => ["anon", "shmem"],
+        };
+        names.into_iter().filter_map(|name| read_field(&stat, name)).sum()
+    }
+
+    /// The most the group ever held, file cache included; the limit at most.
+    pub fn peak_bytes(&self) -> u64 {
+        let name = match self.version {
+            GroupVersion::V1 => "memory.max_usage_in_bytes",
+            GroupVersion::V2 => "memory.peak",
+        };
+        read_number(&self.memory.join(name)).unwrap_or(0)
+    }
+
+    /// How often the kernel killed in this group for want of memory.
+    pub fn kills(&self) -> u64 {
+        let name = match self.version {
+            GroupVersion::V1 => "memory.oom_control",
+            GroupVersion::V2 => "memory.events",
+        };
+        read_field(&self.memory.join(name), "oom_kill").unwrap_or(0)
+    }
+
+    pub fn processes(&self) -> Vec<i32> {
+        processes_in(&self.memory)
+    }
+
+    /// Sets a limit and reads it back.
+    fn prove(&self) -> io::Result<()> {
+        let name = match self.version {
+            GroupVersion::V1 => "memory.limit_in_bytes",
+            GroupVersion::V2 => "memory.max",
+        };
+        let file = self.memory.join(name);
+        fs::write(&file, (64 * MIB).to_string())?;
+        match read_number(&file) {
+            Some(bytes) if bytes == 64 * MIB => Ok(()),
+            other => Err(io::Error::other(format!("the limit reads back as {other:?}"))),
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        [Some(&self.memory), self.cpu.as_ref()]
+            .into_iter()
+            .flatten()
+            .for_each(|path| remove_tree(path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::ControllerMount;
+
+    /// A directory that looks like a version 2 tree; the kernel's own behaviour is tested
+    /// where a machine has one.
+    fn fake_v2(controllers: &str) -> (tempfile::TempDir, CgroupMounts) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.controllers"), controllers).unwrap();
+        let mount = ControllerMount { mount: dir.path().into(), own_group: dir.path().into() };
+        (dir, CgroupMounts { v2: Some(mount), ..CgroupMounts::default() })
+    }
+
+    fn limits(memory_limit_bytes: u64) -> Limits {
+        Limits {
+            lease: corral_types::LeaseId::from_u128(1),
+            memory_request_bytes: MIB,
+            memory_limit_bytes,
+            milli_cpu: 1000,
+            cpu_weight: 200,
+        }
+    }
+
+    #[test]
+    fn missing_controllers_are_explained() {
+        let nothing = CgroupMounts::default();
+        for version in [GroupVersion::V1, GroupVersion::V2] {
+            let why = GroupTree::open(&nothing, version, "t").err().unwrap();
+            assert!(!why.reason.is_empty() && !why.setting.is_empty());
+        }
+        let (_dir, mounts) = fake_v2("cpu io\n");
+        let why = GroupTree::open(&mounts, GroupVersion::V2, "t").err().unwrap();
+        assert!(why.reason.contains("no memory controller"));
+    }
+
+    #[test]
+    fn version_2_writes_the_files_the_kernel_reads() {
+        let (dir, mounts) = fake_v2("cpu memory pids\n");
+        let tree = GroupTree::open(&mounts, GroupVersion::V2, "worker").unwrap();
+        let group = tree.make().unwrap();
+        group.set_limits(&limits(5 * MIB)).unwrap();
+        let read = |name: &str| fs::read_to_string(group.memory.join(name)).unwrap();
+        assert_eq!(read("memory.max"), (5 * MIB).to_string());
+        assert_eq!(read("memory.oom.group"), "1");
+        assert_eq!(read("cpu.weight"), "20");
+        fs::write(group.memory.join("memory.stat"), "anon 10\nfile 99\nshmem 5\n").unwrap();
+        fs::write(group.memory.join("memory.events"), "oom 7\noom_kill 2\n").unwrap();
+        assert_eq!((group.memory_bytes(), group.kills()), (15, 2));
+        assert_eq!(group.membership_files(), [group.memory.join("cgroup.procs")]);
+        assert!(group.memory.starts_with(dir.path().join("corral/worker")));
+    }
+
+    #[test]
+    fn version_1_limits_hold_where_this_machine_has_it() {
+        let mounts = CgroupMounts::of_this_process();
+        let name = format!("test-{}", std::process::id());
+        let tree = match GroupTree::open(&mounts, GroupVersion::V1, &name) {
+            Ok(tree) => tree,
+            Err(why) => return println!("skipped: no cgroup v1 here: {}", why.reason),
+        };
+        tree.refill();
+        let group = tree.take().unwrap();
+        group.set_limits(&limits(32 * MIB)).unwrap();
+        group.set_limits(&limits(48 * MIB)).unwrap();
+        let read = read_number(&group.memory.join("memory.limit_in_bytes"));
+        assert_eq!(read, Some(48 * MIB));
+        assert_eq!((group.memory_bytes(), group.kills()), (0, 0));
+        let path = tree.memory.clone();
+        assert!(path.exists());
+        drop((group, tree));
+        assert!(!path.exists());
+    }
+}
