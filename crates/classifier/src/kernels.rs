@@ -68,27 +68,11 @@ fn accumulate_plain<W: Stored>(
     weights: &[W],
     columns: impl Iterator<Item = (usize, f32)>,
 ) {
-    if scores.len().is_multiple_of(LANES) {
-        accumulate_lanes::<W, LANES>(scores, weights, columns);
-    } else {
-        accumulate_lanes::<W, FEW_LANES>(scores, weights, columns);
-    }
-}
-
-#[inline(always)]
-fn accumulate_lanes<W: Stored, const N: usize>(
-    scores: &mut [f32],
-    weights: &[W],
-    columns: impl Iterator<Item = (usize, f32)>,
-) {
     let stride = scores.len();
-    let (scores, _) = scores.as_chunks_mut::<N>();
     for (column, factor) in columns {
         let Some(row) = weights.get(column * stride..(column + 1) * stride) else { continue };
-        for (scores, weights) in scores.iter_mut().zip(row.as_chunks::<N>().0) {
-            for lane in 0..N {
-                scores[lane] += factor * weights[lane].widen();
-            }
+        for (score, weight) in scores.iter_mut().zip(row) {
+            *score += factor * weight.widen();
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct BlockConfig {
     /// N-grams in fewer texts are dropped; 1 keeps all.
     pub min_documents: u32,
     /// N-grams in a larger share of the texts are dropped; 1.0 keeps all.
-    pub max_document_share: f32,
+    pub max_document_share: f64,
     /// Keeps only so many n-grams, those in the most texts; among equals, those of smaller
     /// hash. (scikit-learn counts occurrences, not texts.)
     pub max_features: Option<u32>,
@@ -114,7 +114,7 @@ pub enum LexicalError {
     #[error(
         "block {block} keeps n-grams in at most a share of {share} of the texts; shares lie above 0, up to 1"
     )]
-    DocumentShare { block: usize, share: f32 },
+    DocumentShare { block: usize, share: f64 },
     #[error("block {block} has the scale {scale}; scales are finite and above 0")]
     Scale { block: usize, scale: f32 },
     #[error("none of {texts} texts has an n-gram that the cuts keep")]

@@ -120,19 +120,13 @@ impl GramBuffers {
             );
         }
         let mut open = 0;
-        for close in 1..units.len() {
-            if units[close] != SPACE {
-                continue;
-            }
+        for (close, _) in units.iter().enumerate().skip(1).filter(|(_, unit)| **unit == SPACE) {
             // A word with the space on either side; the spaces are shared by neighbours.
             let prefixes = &self.prefixes[open..=close + 1];
             let length = close + 1 - open;
             open = close;
-            if length <= min {
-                hashes.push(stretch(prefixes, 0, length, self.power(length), seed(block, length)));
-                continue;
-            }
-            for gram in min..=max.min(length) {
+            let (shortest, longest) = (min.min(length), max.min(length));
+            for gram in shortest..=longest {
                 let (power, seed) = (self.powers[gram], seed(block, gram));
                 hashes.extend(prefixes[gram..].iter().zip(prefixes).map(|(&end, &start)| {
                     finish(end.wrapping_sub(start.wrapping_mul(power)), seed)
@@ -140,16 +134,36 @@ impl GramBuffers {
             }
         }
     }
-
-    #[inline]
-    fn power(&self, length: usize) -> u64 {
-        self.powers[length]
-    }
 }
 
-/// The hash of the `length` units from `first`, given the prefixes' polynomials.
-#[inline(always)]
-fn stretch(prefixes: &[u64], first: usize, length: usize, power: u64, seed: u64) -> u64 {
-    let polynomial = prefixes[first + length].wrapping_sub(prefixes[first].wrapping_mul(power));
-    finish(polynomial, seed)
+/// The hash that an n-gram written out as scikit-learn does has in a block: words joined by
+/// single spaces, or characters with the spaces around their word.
+#[cfg(test)]
+pub(super) fn hash_of_written(gram: &str, block: usize, grams: Grams) -> u64 {
+    let polynomial = |text: &str| {
+        let mut units = Vec::new();
+        let mut polynomial = 0u64;
+        for c in text.chars() {
+            // A prepared character stands behind the leading space.
+            super::text::prepare(
+                c.encode_utf8(&mut [0; 4]),
+                super::config::Case::Keep,
+                super::config::Accents::Keep,
+                &mut units,
+            );
+            let unit = units.get(1).copied().unwrap_or(SPACE);
+            polynomial = polynomial.wrapping_mul(UNIT_BASE).wrapping_add(u64::from(unit));
+        }
+        polynomial
+    };
+    match grams {
+        Grams::Words { .. } => {
+            let words: Vec<&str> = gram.split(' ').collect();
+            let sum = words.iter().fold(0u64, |sum, word| {
+                sum.wrapping_mul(TOKEN_BASE).wrapping_add(finish(polynomial(word), 0))
+            });
+            finish(sum, seed(block, words.len()))
+        }
+        Grams::Characters { .. } => finish(polynomial(gram), seed(block, gram.chars().count())),
+    }
 }

@@ -1,12 +1,14 @@
 //! A fitted lexicon: from text to sparse row.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::config::{LexicalConfig, LexicalError, Normalisation, Weighting};
 use super::grams::GramBuffers;
+use super::order;
 use super::table;
 use super::text::{Unit, prepare};
 use super::vocabulary;
@@ -53,6 +55,7 @@ pub struct LexicalScratch {
     grams: GramBuffers,
     hashes: Vec<u64>,
     features: Vec<u32>,
+    spare: Vec<u32>,
     indices: Vec<u32>,
     values: Vec<f32>,
 }
@@ -153,7 +156,7 @@ impl<'a> Lexicon<'a> {
     /// once the scratch has grown to the longest text.
     pub fn transform<'s>(&self, text: &str, scratch: &'s mut LexicalScratch) -> SparseRow<'s> {
         let config = &self.shape.config;
-        let LexicalScratch { units, grams, hashes, features, indices, values } = scratch;
+        let LexicalScratch { units, grams, hashes, features, spare, indices, values } = scratch;
         prepare(text, config.case, config.accents, units);
         indices.clear();
         values.clear();
@@ -162,13 +165,11 @@ impl<'a> Lexicon<'a> {
             let block_end = self.shape.block_ends[index];
             grams.hash(units, index, block.grams, hashes);
             self.look_up(hashes, block_start..block_end, features);
-            features.sort_unstable();
+            order::sort(features, spare, block_start, block_end);
             let first = indices.len();
             for run in features.chunk_by(|a, b| a == b) {
                 let frequency = match block.weighting {
-                    Weighting::TfIdf { sublinear: true } if run.len() > 1 => {
-                        1.0 + (run.len() as f32).ln()
-                    }
+                    Weighting::TfIdf { sublinear: true } => sublinear(run.len()),
                     Weighting::TfIdf { .. } | Weighting::Counts => run.len() as f32,
                     Weighting::Binary => 1.0,
                 };
@@ -215,6 +216,16 @@ impl<'a> Lexicon<'a> {
             .collect();
         SparseRows::concatenate(self.columns(), &parts)
     }
+}
+
+/// `1 + ln(count)`.
+fn sublinear(count: usize) -> f32 {
+    /// Those of nearly all counts, so that no logarithm is taken for them.
+    static FEW: LazyLock<[f32; 64]> = LazyLock::new(|| std::array::from_fn(exact));
+    fn exact(count: usize) -> f32 {
+        (1.0 + (count as f64).ln()) as f32
+    }
+    FEW.get(count).copied().unwrap_or_else(|| exact(count))
 }
 
 /// Brings values to the L2 norm `norm`; zeros stay.

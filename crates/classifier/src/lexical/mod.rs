@@ -10,6 +10,7 @@
 mod config;
 mod grams;
 mod lexicon;
+mod order;
 mod table;
 mod text;
 mod vocabulary;
@@ -19,3 +20,6 @@ pub use config::{
     MAX_WORD_GRAM, Normalisation, ShortestToken, Weighting,
 };
 pub use lexicon::{LexicalScratch, Lexicon, LexiconShape, MAX_FEATURES};
+
+#[cfg(test)]
+mod golden_tests;

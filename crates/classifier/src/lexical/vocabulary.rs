@@ -39,9 +39,9 @@ pub(super) fn choose<T: AsRef<str> + Sync>(texts: &[T], config: &LexicalConfig) 
 }
 
 fn keep(pieces: &[&Shards], texts: usize, block: &BlockConfig) -> Vec<Kept> {
-    let most = (f64::from(block.max_document_share) * texts as f64) as u64;
+    let most = block.max_document_share * texts as f64;
     let within =
-        |kept: &Kept| kept.documents >= block.min_documents && u64::from(kept.documents) <= most;
+        |kept: &Kept| kept.documents >= block.min_documents && f64::from(kept.documents) <= most;
     let mut kept: Vec<Kept> = (0..SHARDS)
         .into_par_iter()
         .flat_map_iter(|shard| {
@@ -135,7 +135,8 @@ impl Counts {
     }
 
     fn into_shards(self) -> Shards {
-        let mut shards = vec![Vec::with_capacity(self.filled / SHARDS * 5 / 4); SHARDS];
+        let usual = self.filled / SHARDS * 5 / 4;
+        let mut shards: Shards = (0..SHARDS).map(|_| Vec::with_capacity(usual)).collect();
         for slot in self.slots.iter().filter(|slot| slot.last != 0) {
             let kept = Kept { hash: slot.hash, documents: slot.documents };
             shards[(slot.hash >> (64 - SHARD_BITS)) as usize].push(kept);

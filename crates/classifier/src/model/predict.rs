@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::error::PredictError;
 use super::open::{MemberView, Model};
-use super::spec::MemberSpec;
-use crate::calibration::{Calibration, Link, add_weighted, temper};
+use super::spec::{MemberSpec, ModelSpec};
+use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
 use crate::classes::{ClassSubset, MAX_DEPTH};
 use crate::encoder::Encoder;
 use crate::head::{FeatureRow, LinearHead};
@@ -32,7 +32,7 @@ pub struct Scratch {
 /// What is asked of a prediction.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictOptions<'a> {
-    /// How many classes to rank; chosen classes are listed in any case.
+    /// How many classes to rank, at least one; chosen classes are listed in any case.
     pub top_k: usize,
     /// Overrides the model's own thresholds.
     pub threshold: Option<f32>,
@@ -268,31 +268,30 @@ impl Model {
         let falling = |a: &u32, b: &u32| {
             probabilities[*b as usize].total_cmp(&probabilities[*a as usize]).then(a.cmp(b))
         };
-        let passes = |&output: &u32| probabilities[output as usize] >= threshold(output);
-        let mut listed = options.top_k.max(1).min(order.len());
-        if self.link() == Link::Sigmoid {
-            let chosen = order.iter().filter(|output| passes(output)).count();
-            if chosen > 0 && chosen < order.len() {
-                // Chosen classes come first, as thresholds may differ from class to class.
-                order
-                    .sort_unstable_by(|a, b| passes(b).cmp(&passes(a)).then_with(|| falling(a, b)));
+        let passes = |output: u32| probabilities[output as usize] >= threshold(output);
+        let mut listed = options.top_k.max(1);
+        match self.link() {
+            Link::Softmax if listed < order.len() => {
+                order.select_nth_unstable_by(listed, falling);
             }
-            listed = listed.max(chosen);
-        }
-        if listed < order.len() && self.link() == Link::Softmax {
-            order.select_nth_unstable_by(listed, falling);
+            Link::Softmax => {}
+            Link::Sigmoid => {
+                // Thresholds may differ from class to class, so that the chosen need not be
+                // the most probable; they are listed before others all the same.
+                order.sort_unstable_by(|&a, &b| {
+                    passes(b).cmp(&passes(a)).then_with(|| falling(&a, &b))
+                });
+                listed = listed.max(order.partition_point(|&output| passes(output)));
+            }
         }
         order.truncate(listed);
         order.sort_unstable_by(falling);
-        let ranked: Vec<Ranked> = order
-            .iter()
-            .enumerate()
+        let ranked: Vec<Ranked> = (order.iter().enumerate())
             .map(|(rank, &output)| Ranked {
                 class: outputs[output as usize],
                 probability: probabilities[output as usize],
-                chosen: passes(&output) && (rank == 0 || self.link() == Link::Sigmoid),
+                chosen: passes(output) && (rank == 0 || self.link() == Link::Sigmoid),
             })
-            .take(if options.top_k == 0 { 0 } else { usize::MAX })
             .collect();
         let path = match (options.ancestors, ranked.first()) {
             (Ancestors::Include, Some(best)) => {
@@ -360,6 +359,29 @@ impl MemberSpec {
             },
         );
         probabilities
+    }
+}
+
+impl ModelSpec {
+    /// The probabilities of the whole ensemble for rows whose features are at hand: those of
+    /// each lexicon, and embeddings. The same arithmetic as in [`Model::predict`].
+    ///
+    /// # Panics
+    /// When rows that a member reads are absent, numbers of rows differ, or there is no
+    /// member.
+    pub fn predict_rows(
+        &self,
+        lexical: &[SparseRows],
+        embeddings: Option<&DenseRows>,
+    ) -> DenseRows {
+        let rows: Vec<DenseRows> = (self.members.iter())
+            .map(|member| {
+                let lexical = member.featurizer.lexicon.map(|used| &lexical[used.lexicon]);
+                member.predict_rows(self.link, lexical, embeddings)
+            })
+            .collect();
+        let weighted: Vec<(&DenseRows, f32)> = rows.iter().zip(self.shares()).collect();
+        combine(&weighted, self.link, self.temperature)
     }
 }
 

@@ -125,8 +125,13 @@ impl ModelSpec {
         file.finish(&self.settings())
     }
 
-    fn settings(&self) -> Settings {
+    /// The members' weights, divided by their sum.
+    pub(super) fn shares(&self) -> impl Iterator<Item = f32> {
         let total: f32 = self.members.iter().map(|member| member.weight).sum();
+        self.members.iter().map(move |member| member.weight / total)
+    }
+
+    fn settings(&self) -> Settings {
         let mut requires = vec!["linear".to_owned()];
         if !self.lexicons.is_empty() {
             requires.push("lexicon".to_owned());
@@ -143,7 +148,9 @@ impl ModelSpec {
             outputs: self.outputs.len() as u64,
             encoder: self.encoder.clone(),
             lexicons: self.lexicons.iter().map(|lexicon| lexicon.shape().clone()).collect(),
-            members: self.members.iter().map(|member| member_settings(member, total)).collect(),
+            members: (self.members.iter().zip(self.shares()))
+                .map(|(member, share)| member_settings(member, share))
+                .collect(),
             temperature: self.temperature,
             least_probability: self.thresholds.least_probability,
             has_output_thresholds: self.thresholds.per_output.is_some(),
@@ -224,10 +231,10 @@ fn check_number(owner: &str, what: &'static str, number: f32) -> Result<(), Part
     }
 }
 
-fn member_settings(member: &MemberSpec, total_weight: f32) -> MemberSettings {
+fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
     MemberSettings {
         name: member.name.clone(),
-        weight: member.weight / total_weight,
+        weight: share,
         lexicon: member
             .featurizer
             .lexicon

@@ -1,0 +1,69 @@
+//! Files of every format version load for ever, and answer as on the day they were written.
+//!
+//! To add the fixture of a new version, run this test with `CORRAL_WRITE_FIXTURE=1` once. A
+//! fixture that is there is never written again.
+
+use std::fs;
+use std::path::PathBuf;
+
+use corral_classifier::{Link, Model, Scratch};
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{TEXTS, embeddings, sample};
+
+#[derive(Serialize, Deserialize)]
+struct Expected {
+    text: String,
+    embedding: Vec<f32>,
+    probabilities: Vec<f32>,
+}
+
+/// Sums are the same everywhere; logarithms are the system's and may differ in the last place.
+const TOLERANCE: f32 = 1e-6;
+
+fn fixture(version: u32, link: &str, ending: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    folder.join(format!("format_{version}_{link}.{ending}"))
+}
+
+fn answers(model: &Model) -> Vec<Expected> {
+    let embeddings = embeddings(&TEXTS);
+    let mut scratch = Scratch::default();
+    let answer = |(text, embedding): (&&str, &[f32])| Expected {
+        text: (*text).to_owned(),
+        embedding: embedding.to_vec(),
+        probabilities: model.probabilities(text, Some(embedding), &mut scratch).unwrap().to_vec(),
+    };
+    TEXTS.iter().zip(embeddings.iter()).map(answer).collect()
+}
+
+#[test]
+fn every_format_version_answers_as_it_did() {
+    for (link, word) in [(Link::Softmax, "softmax"), (Link::Sigmoid, "sigmoid")] {
+        let newest = fixture(corral_classifier::model::FORMAT_VERSION, word, "model");
+        if std::env::var_os("CORRAL_WRITE_FIXTURE").is_some() && !newest.exists() {
+            sample(link).write(&newest).unwrap();
+            let expected = answers(&Model::read(&newest).unwrap());
+            let json = serde_json::to_vec(&expected).unwrap();
+            fs::write(newest.with_extension("json"), json).unwrap();
+        }
+        for version in 1..=corral_classifier::model::FORMAT_VERSION {
+            let path = fixture(version, word, "model");
+            Model::verify(&path).unwrap();
+            let model = Model::open(&path).unwrap();
+            assert_eq!((model.link(), model.class_count()), (link, 9));
+            assert_eq!(model.class(4).unwrap().name, "wetter ☂");
+            let expected = fs::read(path.with_extension("json")).unwrap();
+            let expected: Vec<Expected> = serde_json::from_slice(&expected).unwrap();
+            let mut scratch = Scratch::default();
+            for case in &expected {
+                let found =
+                    model.probabilities(&case.text, Some(&case.embedding), &mut scratch).unwrap();
+                assert_eq!(found.len(), case.probabilities.len());
+                for (found, wanted) in found.iter().zip(&case.probabilities) {
+                    assert!((found - wanted).abs() <= TOLERANCE, "{}: {found}", case.text);
+                }
+            }
+        }
+    }
+}

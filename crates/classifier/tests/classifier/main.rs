@@ -1,0 +1,8 @@
+//! Tests of the crate as its users see it.
+#![expect(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
+mod format;
+mod lexicon;
+mod model_file;
+mod prediction;
+mod sample;

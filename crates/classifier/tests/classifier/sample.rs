@@ -1,0 +1,186 @@
+//! A small model with every kind of part, for the tests of files and predictions.
+
+use std::collections::BTreeMap;
+
+use corral_classifier::{
+    Accents, BlockConfig, Calibration, ClassEntry, DenseRows, Encoder, EncoderNeed, Featurizer,
+    Grams, LexicalConfig, Lexicon, LexiconUse, LinearHead, Link, MemberSpec, ModelSpec,
+    Normalisation, Precision, ShortestToken, SparseRows, Thresholds, Weighting,
+};
+use corral_types::BlobHash;
+
+pub const TEXTS: [&str; 8] = [
+    "my card has not arrived yet",
+    "I lost my card, please block it",
+    "cancel the hotel booking",
+    "book a flight to Málaga",
+    "what is the weather in Athens",
+    "",
+    "ΟΔΟΣ Ερμού 12",
+    "zzz",
+];
+
+/// Outputs of the sample: the leaves of its tree.
+pub const OUTPUTS: usize = 5;
+
+/// Numbers without pattern, the same on every machine.
+pub struct Numbers(u64);
+
+impl Numbers {
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub const fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// Between -1 and 1.
+    pub const fn number(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Embeds a text by its hash.
+pub struct HashEncoder;
+
+impl Encoder for HashEncoder {
+    fn id(&self) -> BlobHash {
+        BlobHash::of(b"hash encoder")
+    }
+
+    fn name(&self) -> &str {
+        "hash-encoder"
+    }
+
+    fn dimension(&self) -> usize {
+        8
+    }
+
+    fn encode(&self, texts: &[&str], out: &mut [f32]) {
+        for (text, out) in texts.iter().zip(out.chunks_exact_mut(8)) {
+            let hash = BlobHash::of(text.as_bytes());
+            for (value, byte) in out.iter_mut().zip(hash.as_bytes()) {
+                *value = (f32::from(*byte) - 127.5) / 256.0;
+            }
+        }
+    }
+}
+
+pub fn embeddings(texts: &[&str]) -> DenseRows {
+    let mut rows = DenseRows::zeros(texts.len(), HashEncoder.dimension());
+    HashEncoder.encode(texts, rows.values_mut());
+    rows
+}
+
+/// Six leaves and inner classes; `weather` is a leaf at the root that no head scores.
+pub fn classes() -> Vec<ClassEntry> {
+    let class = |id: &str, name: &str, parent| ClassEntry {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        parent,
+    };
+    vec![
+        class("1.1.a", "arrival", Some(6)),
+        class("1.1.b", "lost", Some(6)),
+        class("2.a", "hotels", Some(7)),
+        class("2.b", "flights", Some(7)),
+        class("3", "wetter ☂", None),
+        class("1", "money", None),
+        class("1.1", "cards", Some(5)),
+        class("2", "travel", None),
+        class("4", "", None),
+    ]
+}
+
+pub fn lexicons() -> Vec<Lexicon<'static>> {
+    let words = LexicalConfig {
+        case: corral_classifier::Case::Lower,
+        accents: Accents::Strip,
+        blocks: vec![BlockConfig {
+            weighting: Weighting::Binary,
+            ..BlockConfig::new(Grams::Words { min: 1, max: 2, shortest: ShortestToken::One })
+        }],
+        normalisation: Normalisation::Nothing,
+    };
+    vec![
+        Lexicon::fit(&TEXTS[..6], &LexicalConfig::words_and_characters()).unwrap(),
+        Lexicon::fit(&TEXTS, &words).unwrap(),
+    ]
+}
+
+/// The features that the sample's members read for these texts.
+pub fn lexical_rows(spec: &ModelSpec, texts: &[&str]) -> Vec<SparseRows> {
+    spec.lexicons.iter().map(|lexicon| lexicon.transform_all(texts)).collect()
+}
+
+/// A model of four members: two lexical ones, one of a lexicon and embeddings, one of
+/// embeddings alone; every precision and both calibrations.
+pub fn sample(link: Link) -> ModelSpec {
+    let lexicons = lexicons();
+    let mut numbers = Numbers::new(11);
+    let mut member = |name: &str, featurizer: Featurizer, precision, per_output: bool, weight| {
+        let columns = featurizer.lexicon.map_or(0, |used| lexicons[used.lexicon].columns())
+            + featurizer.embedding_scale.map_or(0, |_| HashEncoder.dimension());
+        let weights: Vec<f32> = (0..columns * OUTPUTS).map(|_| 4.0 * numbers.number()).collect();
+        let bias: Vec<f32> = (0..OUTPUTS).map(|_| numbers.number()).collect();
+        let calibration = if per_output {
+            Calibration::PerOutput {
+                slopes: (0..OUTPUTS).map(|_| 1.5 + numbers.number()).collect(),
+                offsets: (0..OUTPUTS).map(|_| numbers.number()).collect(),
+            }
+        } else {
+            Calibration::Temperature(0.7)
+        };
+        MemberSpec {
+            name: name.to_owned(),
+            featurizer,
+            head: LinearHead::from_column_major(&weights, bias, precision).unwrap(),
+            calibration,
+            weight,
+        }
+    };
+    let joined = Featurizer {
+        lexicon: Some(LexiconUse { lexicon: 1, scale: 0.5 }),
+        embedding_scale: Some(2.0),
+    };
+    let members = vec![
+        member("int8", Featurizer::lexical(0), Precision::Int8, false, 2.0),
+        member("joined", joined, Precision::F32, true, 1.0),
+        member(
+            "sparse",
+            Featurizer::lexical(0),
+            Precision::SparseInt8 { smallest: 1.0 },
+            false,
+            1.5,
+        ),
+        member("embedding", Featurizer::embedding(), Precision::Int8, false, 0.5),
+    ];
+    ModelSpec {
+        name: "sample".to_owned(),
+        metadata: BTreeMap::from([("taxonomy".to_owned(), "sample tree".to_owned())]),
+        classes: classes(),
+        outputs: vec![0, 1, 2, 3, 4],
+        link,
+        encoder: Some(EncoderNeed {
+            hash: HashEncoder.id(),
+            name: HashEncoder.name().to_owned(),
+            dimension: 8,
+        }),
+        lexicons,
+        members,
+        temperature: 0.8,
+        thresholds: Thresholds {
+            least_probability: Some(0.3),
+            per_output: Some(vec![0.5, 0.4, 0.6, 0.5, 0.45]),
+        },
+    }
+}
