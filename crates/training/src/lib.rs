@@ -1,0 +1,50 @@
+//! Training: from labelled texts to one calibrated model file.
+//!
+//! [`train`] checks the rows and resolves their labels, computes each feature block once,
+//! cross-validates candidates (a featurizer and a learner with settings) as trials over shared
+//! folds, joins the best in an ensemble, fits its members on all rows, calibrates with the
+//! predictions of held-out rows, writes the model file, and scores the test split with that
+//! file. Blocking code on its own thread pool; what it says goes to an [`Observer`].
+//!
+//! The learners ([`learner`]) solve their problems in the dual for all classes at once, so
+//! that a row's features are read once for sixteen classes. Everything is seeded and summed in
+//! fixed order: the same rows, options and seed give the same bytes for any number of threads.
+
+mod calibrate;
+mod checkpoint;
+mod clock;
+mod ensemble;
+mod error;
+mod features;
+mod fingerprint;
+mod folds;
+pub mod learner;
+pub mod metrics;
+mod observer;
+mod options;
+mod plan;
+mod prepare;
+mod progress;
+mod random;
+mod report;
+mod rows;
+mod search;
+mod targets;
+mod train;
+mod trial;
+
+pub use calibrate::{Sigmoid, fit_sigmoid, fit_temperature};
+pub use error::TrainError;
+pub use features::FeaturizerSettings;
+pub use folds::{ALWAYS_FITTED, Folds, MAX_FOLDS, groups_by_text};
+pub use learner::LearnerSettings;
+pub use observer::{Observer, Unobserved};
+pub use options::{ClassTexts, ClassWeighting, Metric, TrainOptions};
+pub use plan::{Candidate, Estimate, Plan, TaskShape};
+pub use report::{
+    Actual, ClassReport, ConfusionReport, DataSummary, MemberReport, ModelReport, Regime, Report,
+    TrialReport, Warning, WarningKind,
+};
+pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
+pub use targets::Targets;
+pub use train::{MODEL_FILE, REPORT_FILE, TrainOutcome, train};

@@ -1,0 +1,151 @@
+//! Greedy selection of an ensemble (Caruana, Niculescu-Mizil, Crew, Ksikes, ICML 2004).
+
+use rayon::prelude::*;
+
+use crate::calibrate::{fit_temperature, temperature_rows};
+use crate::metrics::RankedRows;
+use crate::trial::{Trial, Workbench};
+
+/// A trial in an ensemble.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Member {
+    /// The trial's place among the trials.
+    pub trial: usize,
+    /// How often it was picked.
+    pub picks: u32,
+    /// The metric when it had joined those before it.
+    pub score_with: f64,
+}
+
+/// Picks at most: weights are fractions of so many.
+const MAX_PICKS: u32 = 8;
+/// What a further pick must add to the metric: less is noise on any set this is used on.
+const LEAST_GAIN: f64 = 5e-4;
+
+/// Selects trials: the best one first, then, again and again, the one that lifts the
+/// ensemble's metric most on the rows that folds held out. The log-loss decides among equals.
+///
+/// At most `members` different ones, whose heads fit `model_bytes` together.
+pub fn select(
+    bench: &Workbench<'_>,
+    trials: &[Trial],
+    members: usize,
+    model_bytes: u64,
+) -> Vec<Member> {
+    let goodness = |ranked: &RankedRows| {
+        let evaluation = bench.evaluate(ranked).summary;
+        (
+            bench.metric.goodness(&evaluation),
+            -evaluation.log_loss.unwrap_or(0.0),
+            bench.metric.value(&evaluation),
+        )
+    };
+    let singles: Vec<(f64, f64, f64)> =
+        trials.par_iter().map(|trial| goodness(&trial.ranked)).collect();
+    let first = best(&singles).expect("at least one trial is finished");
+    let mut selected = vec![Member { trial: first, picks: 1, score_with: singles[first].2 }];
+    let mut current = singles[first];
+    // Probabilities of a multi-label task are thresholded one by one: averages of members
+    // with other thresholds behind them would have to be calibrated anew.
+    if bench.prepared.kind == crate::rows::LabelKind::MultiLabel {
+        return selected;
+    }
+    for _ in 1..MAX_PICKS {
+        let with_one_more = |trial: usize| {
+            let mut next = selected.clone();
+            match next.iter_mut().find(|member| member.trial == trial) {
+                Some(member) => member.picks += 1,
+                None => next.push(Member { trial, picks: 1, score_with: f64::NAN }),
+            }
+            next
+        };
+        let scored: Vec<(f64, f64, f64)> = (0..trials.len())
+            .into_par_iter()
+            .map(|trial| {
+                let next = with_one_more(trial);
+                let bytes: u64 =
+                    next.iter().map(|member| trials[member.trial].report.head_bytes).sum();
+                if next.len() > members || bytes > model_bytes {
+                    return (f64::NEG_INFINITY, f64::NEG_INFINITY, f64::NAN);
+                }
+                goodness(&mix(trials, &next))
+            })
+            .collect();
+        let Some(pick) = best(&scored).filter(|&pick| scored[pick].0 >= current.0 + LEAST_GAIN)
+        else {
+            break;
+        };
+        current = scored[pick];
+        selected = with_one_more(pick);
+        if let Some(member) =
+            selected.iter_mut().find(|member| member.trial == pick && member.picks == 1)
+        {
+            member.score_with = current.2;
+        }
+    }
+    selected
+}
+
+/// The ensemble's predictions, calibrated as a whole, and the temperature for that.
+pub fn predictions(
+    bench: &Workbench<'_>,
+    trials: &[Trial],
+    members: &[Member],
+) -> (RankedRows, f32) {
+    if let [only] = members {
+        return (trials[only.trial].ranked.clone(), 1.0);
+    }
+    let mixed = mix(trials, members);
+    let classes = mixed.class_count();
+    let rows = temperature_rows(mixed.len());
+    let mut logs = vec![0f32; rows.len() * classes];
+    for (&row, logs) in rows.iter().zip(logs.chunks_exact_mut(classes)) {
+        mixed.spread(row as usize, logs);
+        logs.iter_mut().for_each(|value| *value = value.max(LEAST_PROBABILITY).ln());
+    }
+    let logs: Vec<&[f32]> = logs.chunks_exact(classes).collect();
+    let temperature =
+        fit_temperature(&logs, &rows, &bench.prepared.targets, &bench.prepared.weights);
+    let parts: Vec<RankedRows> = (0..mixed.len())
+        .collect::<Vec<_>>()
+        .par_chunks(ROWS_PER_TASK)
+        .map(|rows| {
+            let mut ranked = RankedRows::new(classes);
+            let mut probabilities = vec![0f32; classes];
+            for &row in rows {
+                mixed.spread(row, &mut probabilities);
+                corral_classifier::calibration::temper(
+                    &mut probabilities,
+                    bench.link(),
+                    temperature,
+                );
+                ranked.push(&probabilities);
+            }
+            ranked
+        })
+        .collect();
+    (RankedRows::concatenate(classes, parts), temperature)
+}
+
+/// The smallest probability whose logarithm is taken; as prediction does.
+const LEAST_PROBABILITY: f32 = 1e-12;
+/// Rows calibrated by one task.
+const ROWS_PER_TASK: usize = 256;
+
+fn mix(trials: &[Trial], members: &[Member]) -> RankedRows {
+    let picks: u32 = members.iter().map(|member| member.picks).sum();
+    let sets: Vec<(&RankedRows, f32)> = members
+        .iter()
+        .map(|member| (&trials[member.trial].ranked, member.picks as f32 / picks as f32))
+        .collect();
+    RankedRows::mix(&sets)
+}
+
+/// The place of the best pair; the first among equals.
+fn best(scores: &[(f64, f64, f64)]) -> Option<usize> {
+    (0..scores.len()).reduce(|best, at| {
+        let order =
+            scores[at].0.total_cmp(&scores[best].0).then(scores[at].1.total_cmp(&scores[best].1));
+        if order.is_gt() { at } else { best }
+    })
+}

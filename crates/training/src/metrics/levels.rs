@@ -1,0 +1,86 @@
+//! Accuracy by level of the tree.
+
+use corral_taxonomy::{ClassIndex, Taxonomy};
+use serde::{Deserialize, Serialize};
+
+use super::RankedRows;
+use crate::targets::Targets;
+
+/// Accuracy when only the classes with `depth` above them matter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LevelScore {
+    /// Classes above those of the level: 0 at the top.
+    pub depth: usize,
+    /// Classes told apart at this level.
+    pub classes: usize,
+    pub accuracy: f64,
+}
+
+/// For each level of a tree, the node every class of a model belongs to.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    /// `nodes[depth][class]`: a number of the class's ancestor at that depth, or of the class
+    /// itself where it lies higher.
+    nodes: Vec<Vec<u32>>,
+    counts: Vec<usize>,
+}
+
+impl Levels {
+    /// The levels of a model whose classes are `classes` of a taxonomy; `None` when all lie at the top.
+    pub fn of(taxonomy: &Taxonomy, classes: &[ClassIndex]) -> Option<Self> {
+        let deepest = classes.iter().map(|&class| taxonomy.depth(class)).max().unwrap_or(0);
+        if deepest == 0 {
+            return None;
+        }
+        let (mut nodes, mut counts) = (Vec::new(), Vec::new());
+        for depth in 0..=deepest {
+            let ancestors: Vec<ClassIndex> = classes
+                .iter()
+                .map(|&class| taxonomy.ancestor_at(class, depth).unwrap_or(class))
+                .collect();
+            let mut distinct = ancestors.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            let number =
+                |ancestor: &ClassIndex| distinct.partition_point(|other| other < ancestor) as u32;
+            nodes.push(ancestors.iter().map(number).collect());
+            counts.push(distinct.len());
+        }
+        Some(Self { nodes, counts })
+    }
+
+    /// The accuracy at each level, of the node whose classes' probabilities sum highest.
+    pub(super) fn scores(
+        &self,
+        ranked: &RankedRows,
+        rows: &[u32],
+        targets: &Targets,
+    ) -> Vec<LevelScore> {
+        (self.nodes.iter().zip(&self.counts).enumerate())
+            .map(|(depth, (nodes, &count))| {
+                let mut sums = vec![0f32; count];
+                let mut sizes = vec![0u32; count];
+                nodes.iter().for_each(|&node| sizes[node as usize] += 1);
+                let hits = rows.iter().enumerate().filter(|&(at, &row)| {
+                    let unkept = ranked.unkept_share(at);
+                    for (sum, &size) in sums.iter_mut().zip(&sizes) {
+                        *sum = size as f32 * unkept;
+                    }
+                    let (classes, probabilities) = ranked.row(at);
+                    for (&class, &probability) in classes.iter().zip(probabilities) {
+                        sums[nodes[class as usize] as usize] += probability - unkept;
+                    }
+                    let mut best = 0;
+                    for node in 1..count {
+                        if sums[node] > sums[best] {
+                            best = node;
+                        }
+                    }
+                    targets.right(row as usize).any(|class| nodes[class as usize] as usize == best)
+                });
+                let accuracy = hits.count() as f64 / rows.len().max(1) as f64;
+                LevelScore { depth, classes: count, accuracy }
+            })
+            .collect()
+    }
+}

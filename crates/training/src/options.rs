@@ -1,0 +1,159 @@
+//! What a caller asks of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Evaluation;
+
+/// How to train. Unset fields are chosen by the data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// The model's name, written into its file.
+    pub name: String,
+    /// What the search maximises (the log-loss it minimises).
+    pub metric: Metric,
+    /// The most candidates that are tried. With it set, the model's bytes depend on rows,
+    /// options and seed alone.
+    pub trials: Option<usize>,
+    /// Start no trial after so many milliseconds. A run cut by the clock says so.
+    pub budget_ms: Option<u64>,
+    pub seed: u64,
+    /// Folds of the cross-validation.
+    pub folds: Option<usize>,
+    /// Threads; all cores when unset. Does not change the result.
+    pub threads: Option<usize>,
+    /// What the run may hold in memory. A run that cannot fit is refused before it starts.
+    pub memory_bytes: u64,
+    /// The most bytes of weights in the model file.
+    pub model_bytes: u64,
+    /// Members of the ensemble at most; 1 takes the best trial alone.
+    pub members: usize,
+    pub class_texts: ClassTexts,
+    pub class_weighting: ClassWeighting,
+    /// Told again in report and model file: versions of data set and taxonomy, the commit, …
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// The memory a run may hold when nothing is said.
+const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
+/// Room for the heads within a model file of 60 MB.
+const DEFAULT_MODEL_BYTES: u64 = 54 << 20;
+/// More members add hundredths of a point and make each prediction slower.
+const DEFAULT_MEMBERS: usize = 3;
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            name: "model".to_owned(),
+            metric: Metric::default(),
+            trials: None,
+            budget_ms: None,
+            seed: 0,
+            folds: None,
+            threads: None,
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            model_bytes: DEFAULT_MODEL_BYTES,
+            members: DEFAULT_MEMBERS,
+            class_texts: ClassTexts::default(),
+            class_weighting: ClassWeighting::default(),
+            provenance: BTreeMap::new(),
+        }
+    }
+}
+
+/// A measure by which candidates are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    #[default]
+    Accuracy,
+    MacroF1,
+    WeightedF1,
+    MicroF1,
+    #[serde(rename = "top_5")]
+    Top5,
+    LogLoss,
+}
+
+impl Metric {
+    pub const ALL: [Self; 6] =
+        [Self::Accuracy, Self::MacroF1, Self::WeightedF1, Self::MicroF1, Self::Top5, Self::LogLoss];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::MacroF1 => "macro_f1",
+            Self::WeightedF1 => "weighted_f1",
+            Self::MicroF1 => "micro_f1",
+            Self::Top5 => "top_5",
+            Self::LogLoss => "log_loss",
+        }
+    }
+}
+
+impl Metric {
+    /// The metric's value; not a number where it is not defined.
+    pub fn value(self, evaluation: &Evaluation) -> f64 {
+        match self {
+            Self::Accuracy => evaluation.accuracy,
+            Self::MacroF1 => evaluation.macro_f1,
+            Self::WeightedF1 => evaluation.weighted_f1,
+            Self::MicroF1 => evaluation.micro_f1,
+            Self::Top5 => evaluation.top_5,
+            Self::LogLoss => evaluation.log_loss.unwrap_or(f64::NAN),
+        }
+    }
+
+    /// The metric's value so turned that more is better.
+    pub fn goodness(self, evaluation: &Evaluation) -> f64 {
+        match self {
+            Self::LogLoss => -self.value(evaluation),
+            _ => self.value(evaluation),
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|metric| metric.as_str() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.into_iter().map(Self::as_str).collect();
+            format!("`{text}` is not a metric; the metrics are {}", known.join(", "))
+        })
+    }
+}
+
+/// Which texts of the taxonomy are learnt from beside the data set's. They belong to every
+/// fold's fitted rows and are never scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassTexts {
+    /// Each class's name, description and examples.
+    #[default]
+    All,
+    /// Examples only.
+    Examples,
+    None,
+}
+
+/// What rows of rare and of frequent classes count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeighting {
+    /// Every row counts the same.
+    #[default]
+    Equal,
+    /// Every class counts the same: its rows are weighted by rows / (classes × its rows).
+    Balanced,
+}

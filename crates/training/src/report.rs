@@ -1,0 +1,213 @@
+//! The report of a run: everything that happened, for machines.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use corral_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Evaluation;
+use crate::options::Metric;
+use crate::plan::{Candidate, Estimate};
+
+/// What a run did and what its model is worth.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub name: String,
+    pub seed: u64,
+    pub metric: Metric,
+    pub regime: Regime,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub data: DataSummary,
+    pub folds: usize,
+    /// In the order in which they were planned.
+    pub trials: Vec<TrialReport>,
+    /// Candidates that were planned but not tried.
+    pub trials_left_out: usize,
+    /// Whether the clock or a person ended the search early, so that another run may differ.
+    pub cut_short: bool,
+    pub members: Vec<MemberReport>,
+    /// The finished ensemble on the rows that folds held out.
+    pub cv: Evaluation,
+    /// The calibration error of the held-out predictions before and after calibration.
+    pub cv_ece_uncalibrated: f64,
+    /// The model file on the test split, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Evaluation>,
+    /// By class, on held-out rows.
+    pub classes: Vec<ClassReport>,
+    /// The most frequent confusions among held-out rows.
+    pub confused: Vec<ConfusionReport>,
+    pub warnings: Vec<Warning>,
+    pub estimate: Estimate,
+    pub actual: Actual,
+    pub model: ModelReport,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// What the labels allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Regime {
+    /// Every row to learn from has a label.
+    Labelled,
+    /// Some have; the others were left alone.
+    PartlyLabelled,
+}
+
+/// The rows of the data set, by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    pub rows: u64,
+    pub train_rows: u64,
+    pub valid_rows: u64,
+    pub test_rows: u64,
+    /// Rows learnt from.
+    pub labelled_rows: u64,
+    pub unlabelled_rows: u64,
+    pub labelled_test_rows: u64,
+    /// Labelled rows left out because they have no text.
+    pub empty_rows: u64,
+    /// Rows learnt from whose text an earlier one has.
+    pub duplicate_rows: u64,
+    pub classes: u64,
+    /// Texts of the taxonomy that were learnt from.
+    pub class_texts: u64,
+}
+
+/// One candidate, cross-validated: a run in MLflow's terms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// From 1, in the order of the plan.
+    pub number: usize,
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// The metric on all held-out rows together.
+    pub score: f64,
+    pub fold_scores: Vec<f64>,
+    pub evaluation: Evaluation,
+    /// Bytes of a fold's head: about those of the member's.
+    pub head_bytes: u64,
+    pub passes: usize,
+    pub fit_cpu_seconds: f64,
+    pub wall_seconds: f64,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+}
+
+/// A member of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    pub trial: usize,
+    pub weight: f32,
+    pub name: String,
+    /// The metric of the ensemble when this member had joined those before it.
+    pub score_with: f64,
+    pub head_bytes: u64,
+    pub fit_cpu_seconds: f64,
+}
+
+/// How one class fares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    pub id: String,
+    pub name: String,
+    pub support: u64,
+    pub predicted: u64,
+    pub precision: f64,
+    pub recall: f64,
+    pub f1: f64,
+}
+
+/// Rows of one class that were taken for another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfusionReport {
+    pub right: String,
+    pub predicted: String,
+    pub rows: u64,
+}
+
+/// Something about the data that a person should know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Warning {
+    pub kind: WarningKind,
+    pub message: String,
+    /// Rows, or classes, concerned.
+    pub count: u64,
+    /// A few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningKind {
+    EmptyTexts,
+    DuplicatesAcrossSplits,
+    TinyClasses,
+    TestClassesNotLearnt,
+    CutShort,
+}
+
+impl Warning {
+    pub fn rows(kind: WarningKind, count: usize, examples: Vec<String>) -> Self {
+        let message = match kind {
+            WarningKind::EmptyTexts => {
+                format!("{count} labelled rows have no text and were left out")
+            }
+            WarningKind::DuplicatesAcrossSplits => {
+                format!(
+                    "{count} test rows have the text of a row that was learnt from: the test score flatters"
+                )
+            }
+            WarningKind::TinyClasses => {
+                format!("{count} classes have fewer than 5 rows: their own scores mean little")
+            }
+            WarningKind::TestClassesNotLearnt => {
+                format!(
+                    "{count} test rows are of classes without a row to learn from: they count as wrong"
+                )
+            }
+            WarningKind::CutShort => {
+                format!(
+                    "the search ended early, {count} planned trials were not run: another run may choose otherwise"
+                )
+            }
+        };
+        Self { kind, message, count: count as u64, examples }
+    }
+}
+
+/// What the run took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Actual {
+    pub wall_seconds: f64,
+    pub fit_cpu_seconds: f64,
+    pub lexicon_seconds: f64,
+    pub embedding_seconds: f64,
+    pub search_seconds: f64,
+    pub refit_seconds: f64,
+    pub test_seconds: f64,
+    /// The largest resident memory of the process so far; `None` where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// The model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    pub file: String,
+    pub hash: String,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+}
+
+impl Report {
+    /// The summary for a terminal: plain text, readable without colour.
+    pub fn render_text(&self) -> String {
+        text::render(self)
+    }
+}

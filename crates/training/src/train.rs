@@ -1,0 +1,467 @@
+//! A whole run: from rows to a model file and a report.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use corral_classifier::model::Scratch;
+use corral_classifier::{
+    ClassEntry, DenseRows, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, Thresholds,
+};
+use corral_taxonomy::Taxonomy;
+use corral_types::{BlobHash, Timestamp};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::checkpoint;
+use crate::ensemble::{self, Member};
+use crate::error::TrainError;
+use crate::features::{FeatureBlocks, embed, lexical_block, lexical_config};
+use crate::fingerprint::fingerprint;
+use crate::learner::HeadBudget;
+use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
+use crate::observer::Observer;
+use crate::options::{Metric, TrainOptions};
+use crate::plan::{Plan, TaskShape};
+use crate::prepare::{self, Prepared, prepare};
+use crate::progress::Progress;
+use crate::report::{
+    Actual, ClassReport, ConfusionReport, MemberReport, ModelReport, Regime, Report, Warning,
+    WarningKind,
+};
+use crate::rows::{LabelKind, TrainingRows};
+use crate::search::{self, Found, SearchContext};
+use crate::trial::{Trial, Workbench};
+
+/// The model's name in the folder of a run.
+pub const MODEL_FILE: &str = "model.corral";
+/// The report's name in the folder of a run.
+pub const REPORT_FILE: &str = "report.json";
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct TrainOutcome {
+    pub model_path: PathBuf,
+    pub model_hash: BlobHash,
+    pub report_path: PathBuf,
+    pub report: Report,
+}
+
+/// The phases that progress is told of: features, search, refit.
+const FEATURE_PHASE: usize = 0;
+const REFIT_PHASE: usize = 2;
+/// Heads of an ensemble share the room of the model file; an ensemble has at most two large
+/// ones in practice, since those of embeddings alone are small.
+const LARGE_HEADS: u64 = 2;
+/// Texts of the test split that are embedded at once.
+const TEST_TEXTS_AT_ONCE: usize = 1024;
+
+/// Trains a classifier: searches for the best candidates by cross-validation on the train and
+/// valid splits, fits them on all of both, and writes one calibrated model and a report
+/// into `out_dir`. The test split is scored once, with the finished file.
+///
+/// `checkpoint` is the last state that an earlier run of the same rows and options handed to
+/// its observer. With the same rows, options and seed the model has the same bytes for any
+/// number of threads and across resumption, unless the clock or `finish_now` cut the search.
+///
+/// # Errors
+/// When the rows cannot be learnt from, the run cannot fit the memory it was given, it was
+/// cancelled, or its files cannot be written.
+pub fn train(
+    rows: &TrainingRows<'_>,
+    taxonomy: Option<&Taxonomy>,
+    options: &TrainOptions,
+    encoder: Option<&dyn Encoder>,
+    observer: &dyn Observer,
+    checkpoint: Option<&[u8]>,
+    out_dir: &Path,
+) -> Result<TrainOutcome, TrainError> {
+    let threads = options
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    if threads == 0 {
+        return Err(TrainError::ZeroOption { option: "threads" });
+    }
+    if options.members == 0 {
+        return Err(TrainError::ZeroOption { option: "members" });
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("train-{index}"))
+        .build()
+        .map_err(|source| TrainError::Threads { threads, source })?;
+    pool.install(|| {
+        Run { options, encoder, observer, out_dir, threads }.execute(rows, taxonomy, checkpoint)
+    })
+}
+
+struct Run<'a> {
+    options: &'a TrainOptions,
+    encoder: Option<&'a dyn Encoder>,
+    observer: &'a dyn Observer,
+    out_dir: &'a Path,
+    threads: usize,
+}
+
+impl Run<'_> {
+    fn execute(
+        &self,
+        rows: &TrainingRows<'_>,
+        taxonomy: Option<&Taxonomy>,
+        checkpoint: Option<&[u8]>,
+    ) -> Result<TrainOutcome, TrainError> {
+        let (started_at, started) = (Timestamp::now(), Instant::now());
+        let options = self.options;
+        let mut actual = Actual::default();
+        let mut prepared = prepare(rows, taxonomy, options)?;
+        check_metric(options.metric, prepared.kind)?;
+        let expected = self.expected_shape(&prepared);
+        let plan = Plan::for_task(&expected, prepared.distinct_texts(), self.threads, options)?;
+        let progress = Progress::new(self.observer, &plan.phase_seconds, started);
+
+        let blocks = self.compute_features(&prepared, &plan, &progress, &mut actual)?;
+        // Now that the features are counted: refused if they are more than expected.
+        let shape = TaskShape {
+            entries: blocks.lexicon.as_ref().map_or(0, |(_, rows)| rows.entries()),
+            columns: blocks.lexicon.as_ref().map_or(0, |(_, rows)| rows.columns()),
+            ..expected
+        };
+        let counted = Plan::for_task(&shape, prepared.distinct_texts(), self.threads, options)?;
+        let plan = Plan { trials_at_once: counted.trials_at_once, ..plan };
+
+        let folds = prepared.folds(plan.folds, options.seed);
+        let levels = match prepared.kind {
+            LabelKind::SingleChoice => Levels::of(&prepared.taxonomy, &prepared.outputs),
+            LabelKind::MultiLabel => None,
+        };
+        let stop = || self.observer.is_cancelled();
+        let bench = Workbench {
+            prepared: &prepared,
+            blocks: &blocks,
+            folds: &folds,
+            levels: levels.as_ref(),
+            metric: options.metric,
+            seed: options.seed,
+            head_budget: HeadBudget { bytes: (options.model_bytes / LARGE_HEADS) as usize },
+            stop: &stop,
+        };
+        let fingerprint = fingerprint(&prepared, &plan, options, self.encoder);
+        let finished = self.restore(checkpoint, fingerprint);
+        let context = SearchContext {
+            plan: &plan,
+            observer: self.observer,
+            progress: &progress,
+            budget: options.budget_ms.map(|budget| (started, Duration::from_millis(budget))),
+            fingerprint,
+        };
+        let search_started = Instant::now();
+        let found = search::run(&bench, &context, finished)?;
+        let members = ensemble::select(&bench, &found.trials, options.members, options.model_bytes);
+        let (held_out, temperature) = ensemble::predictions(&bench, &found.trials, &members);
+        let cv = bench.evaluate(&held_out);
+        actual.search_seconds = search_started.elapsed().as_secs_f64();
+
+        let refit_started = Instant::now();
+        let (spec, member_reports) =
+            self.refit(&bench, &found.trials, &members, temperature, &progress)?;
+        let model_path = self.out_dir.join(MODEL_FILE);
+        let model_hash = spec.write(&model_path).map_err(TrainError::WriteModel)?;
+        actual.refit_seconds = refit_started.elapsed().as_secs_f64();
+        drop(spec);
+
+        let test_started = Instant::now();
+        let test = self.test(&prepared, &model_path, levels.as_ref())?;
+        actual.test_seconds = test_started.elapsed().as_secs_f64();
+
+        actual.wall_seconds = started.elapsed().as_secs_f64();
+        actual.peak_memory_bytes = peak_memory_bytes();
+        actual.fit_cpu_seconds =
+            found.trials.iter().map(|trial| trial.report.fit_cpu_seconds).sum::<f64>()
+                + member_reports.iter().map(|member| member.fit_cpu_seconds).sum::<f64>();
+        if found.left_out > 0 {
+            prepared.warnings.push(Warning::rows(
+                WarningKind::CutShort,
+                found.left_out,
+                Vec::new(),
+            ));
+        }
+        let report = self.report(ReportParts {
+            started_at,
+            prepared: &prepared,
+            plan: &plan,
+            found: &found,
+            members: member_reports,
+            first: members[0].trial,
+            cv,
+            test,
+            actual,
+            model_path: &model_path,
+            model_hash,
+        });
+        let report_path = self.out_dir.join(REPORT_FILE);
+        let text = serde_json::to_vec_pretty(&report).expect("plain values become JSON");
+        std::fs::write(&report_path, text)
+            .map_err(|source| TrainError::WriteReport { path: report_path.clone(), source })?;
+        self.observer.progress(1.0, "done", json!({ "phase": "done" }));
+        Ok(TrainOutcome { model_path, model_hash, report_path, report })
+    }
+
+    fn expected_shape(&self, prepared: &Prepared<'_>) -> TaskShape {
+        TaskShape::expected(
+            prepared.kind,
+            prepared.texts.len(),
+            prepared.texts.iter().map(|text| text.len()).sum(),
+            prepared.outputs.len(),
+            self.encoder.map(Encoder::dimension),
+        )
+    }
+
+    fn compute_features(
+        &self,
+        prepared: &Prepared<'_>,
+        plan: &Plan,
+        progress: &Progress<'_>,
+        actual: &mut Actual,
+    ) -> Result<FeatureBlocks, TrainError> {
+        let mut blocks = FeatureBlocks { lexicon: None, embeddings: None };
+        let featurizers = || plan.candidates.iter().map(|candidate| candidate.featurizer);
+        if featurizers().any(|featurizer| featurizer.reads_lexicon()) {
+            let clock = Instant::now();
+            progress.within(FEATURE_PHASE, 0.0, "counting words", json!({ "phase": "features" }));
+            blocks.lexicon =
+                Some(lexical_block(&prepared.texts, &lexical_config(prepared.texts.len()))?);
+            actual.lexicon_seconds = clock.elapsed().as_secs_f64();
+        }
+        if let Some(encoder) =
+            self.encoder.filter(|_| featurizers().any(|featurizer| featurizer.reads_encoder()))
+        {
+            let clock = Instant::now();
+            let report = |fraction: f32| {
+                let detail = json!({ "phase": "features", "texts": prepared.texts.len() });
+                progress.within(FEATURE_PHASE, fraction, "embedding texts", detail);
+            };
+            blocks.embeddings = Some(embed(encoder, &prepared.texts, self.observer, &report)?);
+            actual.embedding_seconds = clock.elapsed().as_secs_f64();
+        }
+        Ok(blocks)
+    }
+
+    /// The trials of a checkpoint, if it is of this run.
+    fn restore(&self, checkpoint: Option<&[u8]>, fingerprint: BlobHash) -> Vec<Trial> {
+        let Some(bytes) = checkpoint else { return Vec::new() };
+        match checkpoint::read(bytes, fingerprint) {
+            Some(trials) => {
+                self.observer.log(&format!("resumed with {} finished trials", trials.len()));
+                trials
+            }
+            None => {
+                self.observer.log("the checkpoint is of other rows or options: starting anew");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Fits the members on all rows.
+    fn refit(
+        &self,
+        bench: &Workbench<'_>,
+        trials: &[Trial],
+        members: &[Member],
+        temperature: f32,
+        progress: &Progress<'_>,
+    ) -> Result<(ModelSpec, Vec<MemberReport>), TrainError> {
+        progress.within(REFIT_PHASE, 0.0, "fitting on all rows", json!({ "phase": "refit" }));
+        let prepared = bench.prepared;
+        let everything: Vec<u32> = (0..prepared.texts.len() as u32).collect();
+        let picks: u32 = members.iter().map(|member| member.picks).sum();
+        let fitted: Vec<(MemberSpec, MemberReport)> = members
+            .par_iter()
+            .map(|member| {
+                let trial = &trials[member.trial];
+                let (number, candidate) = (trial.report.number, trial.report.candidate);
+                let fitted = bench.fit(number, &candidate, &everything, bench.seed)?;
+                let weight = member.picks as f32 / picks as f32;
+                let report = MemberReport {
+                    trial: number,
+                    weight,
+                    name: candidate.name(),
+                    score_with: member.score_with,
+                    head_bytes: fitted.head.memory_bytes() as u64,
+                    fit_cpu_seconds: fitted.cpu.as_secs_f64(),
+                };
+                let spec = MemberSpec {
+                    name: candidate.name(),
+                    featurizer: candidate.featurizer.in_model(),
+                    head: fitted.head,
+                    calibration: trial.calibration.clone().into_applied(),
+                    weight,
+                };
+                Ok((spec, report))
+            })
+            .collect::<Result<_, TrainError>>()?;
+        let (members, reports): (Vec<MemberSpec>, Vec<MemberReport>) = fitted.into_iter().unzip();
+        let reads_lexicon = members.iter().any(|member| member.featurizer.lexicon.is_some());
+        let reads_encoder =
+            members.iter().any(|member| member.featurizer.embedding_scale.is_some());
+        let lexicon = bench.blocks.lexicon.as_ref().filter(|_| reads_lexicon);
+        let spec = ModelSpec {
+            name: self.options.name.clone(),
+            metadata: prepare::metadata(prepared, self.options),
+            classes: class_entries(&prepared.taxonomy),
+            outputs: prepared.outputs.clone(),
+            link: bench.link(),
+            encoder: self.encoder.filter(|_| reads_encoder).map(encoder_need),
+            lexicons: lexicon.map(|(lexicon, _)| lexicon.clone()).into_iter().collect(),
+            members,
+            temperature,
+            thresholds: Thresholds::default(),
+        };
+        Ok((spec, reports))
+    }
+
+    /// Scores the test split with the model file, as it will be served.
+    fn test(
+        &self,
+        prepared: &Prepared<'_>,
+        model_path: &Path,
+        levels: Option<&Levels>,
+    ) -> Result<Option<DetailedEvaluation>, TrainError> {
+        if prepared.test.texts.is_empty() {
+            return Ok(None);
+        }
+        let model = Model::open(model_path).map_err(TrainError::OpenModel)?;
+        let classes = prepared.outputs.len();
+        let mut ranked = RankedRows::new(classes);
+        for texts in prepared.test.texts.chunks(TEST_TEXTS_AT_ONCE) {
+            if self.observer.is_cancelled() {
+                return Err(TrainError::Cancelled);
+            }
+            let embeddings: Option<DenseRows> =
+                model.encode(texts, self.encoder).map_err(TrainError::Predict)?;
+            let probabilities: Vec<Vec<f32>> = texts
+                .par_iter()
+                .enumerate()
+                .map_init(Scratch::default, |scratch, (at, text)| {
+                    let embedding = embeddings.as_ref().map(|rows| rows.row(at));
+                    model
+                        .probabilities(text, embedding, scratch)
+                        .map(<[f32]>::to_vec)
+                        .map_err(TrainError::Predict)
+                })
+                .collect::<Result<_, TrainError>>()?;
+            probabilities.iter().for_each(|row| ranked.push(row));
+        }
+        let rows: Vec<u32> = (0..prepared.test.texts.len() as u32).collect();
+        Ok(Some(match prepared.kind {
+            LabelKind::SingleChoice => {
+                metrics::evaluate(&ranked, &rows, &prepared.test.targets, levels)
+            }
+            LabelKind::MultiLabel => {
+                metrics::evaluate_multi_label(&ranked, &rows, &prepared.test.targets)
+            }
+        }))
+    }
+
+    fn report(&self, parts: ReportParts<'_>) -> Report {
+        let prepared = parts.prepared;
+        let classes = parts.cv.classes.iter().map(|class| ClassReport {
+            id: prepared.class_id(class.class).to_owned(),
+            name: prepared.class_name(class.class).to_owned(),
+            support: class.support,
+            predicted: class.predicted,
+            precision: class.precision,
+            recall: class.recall,
+            f1: class.f1,
+        });
+        let confused = parts.cv.confused.iter().map(|pair| ConfusionReport {
+            right: prepared.class_name(pair.right).to_owned(),
+            predicted: prepared.class_name(pair.predicted).to_owned(),
+            rows: pair.rows,
+        });
+        let reads_encoder = parts.members.iter().any(|member| {
+            parts.found.trials[member.trial - 1].report.candidate.featurizer.reads_encoder()
+        });
+        Report {
+            name: self.options.name.clone(),
+            seed: self.options.seed,
+            metric: self.options.metric,
+            regime: if prepared.summary.unlabelled_rows == 0 {
+                Regime::Labelled
+            } else {
+                Regime::PartlyLabelled
+            },
+            started_at: parts.started_at,
+            ended_at: Timestamp::now(),
+            data: prepared.summary.clone(),
+            folds: parts.plan.folds,
+            trials: parts.found.trials.iter().map(|trial| trial.report.clone()).collect(),
+            trials_left_out: parts.found.left_out,
+            cut_short: parts.found.left_out > 0,
+            members: parts.members,
+            cv: parts.cv.summary.clone(),
+            cv_ece_uncalibrated: parts.found.trials[parts.first].ece_uncalibrated,
+            test: parts.test.map(|test| test.summary),
+            classes: classes.collect(),
+            confused: confused.collect(),
+            warnings: prepared.warnings.clone(),
+            estimate: parts.plan.estimate,
+            actual: parts.actual,
+            model: ModelReport {
+                file: MODEL_FILE.to_owned(),
+                hash: parts.model_hash.to_string(),
+                bytes: std::fs::metadata(parts.model_path).map_or(0, |file| file.len()),
+                encoder: self
+                    .encoder
+                    .filter(|_| reads_encoder)
+                    .map(|encoder| encoder.name().to_owned()),
+            },
+            provenance: self.options.provenance.clone(),
+        }
+    }
+}
+
+struct ReportParts<'a> {
+    started_at: Timestamp,
+    prepared: &'a Prepared<'a>,
+    plan: &'a Plan,
+    found: &'a Found,
+    members: Vec<MemberReport>,
+    /// The trial that was picked first.
+    first: usize,
+    cv: DetailedEvaluation,
+    test: Option<DetailedEvaluation>,
+    actual: Actual,
+    model_path: &'a Path,
+    model_hash: BlobHash,
+}
+
+fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {
+    if kind == LabelKind::MultiLabel && metric == Metric::LogLoss {
+        return Err(TrainError::MetricUndefined { metric, kind });
+    }
+    Ok(())
+}
+
+fn encoder_need(encoder: &dyn Encoder) -> EncoderNeed {
+    EncoderNeed {
+        hash: encoder.id(),
+        name: encoder.name().to_owned(),
+        dimension: encoder.dimension() as u32,
+    }
+}
+
+fn class_entries(taxonomy: &Taxonomy) -> Vec<ClassEntry> {
+    let entry = |class: &corral_taxonomy::Class| ClassEntry {
+        id: class.id.clone(),
+        name: class.name.clone(),
+        parent: class.parent,
+    };
+    taxonomy.classes().iter().map(entry).collect()
+}
+
+/// The largest resident memory that the process had, as Linux tells it.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
