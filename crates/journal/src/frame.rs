@@ -211,9 +211,10 @@ mod tests {
         let text: String = header.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             text,
-            "00000000010000000807060504030201\
+            // As Python's struct and zlib.crc32 make it.
+            "b7a919f9010000000807060504030201\
              09000000000000000400000001000000\
-             0000000000000000"
+             f270f13300000000"
         );
     }
 

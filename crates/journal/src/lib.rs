@@ -45,3 +45,6 @@ pub use journal::{Journal, JournalOptions, Pending};
 pub use open::{CutTail, Recovery};
 pub use replay::{Record, Records};
 pub use snapshot::{Snapshot, SnapshotWriter};
+
+#[cfg(test)]
+mod tests;

@@ -127,9 +127,14 @@ impl Log {
             .map_err(WriteError::Refused)?;
         let header = SegmentHeader::draw(self.next, size_bytes);
         let (file, partial) = prepare_segment(&self.dir, &header).map_err(WriteError::Refused)?;
-        // From here on the new segment may be found after a crash, so there is no way back.
+        // From here on the new segment may be found after a crash, so there is no way back. An
+        // empty segment has the same first record, and so is replaced instead of continued.
+        let is_empty = self.offset == SEGMENT_HEADER_BYTES as u64;
         name_segment(&self.dir, &partial, header.first)
-            .and_then(|()| self.write_without_records(FrameKind::Continued))
+            .and_then(|()| match is_empty {
+                true => Ok(()),
+                false => self.write_without_records(FrameKind::Continued),
+            })
             .map_err(|error| match error {
                 JournalError::Io { source, .. } => {
                     WriteError::Failed(JournalError::Poisoned { dir: self.dir.clone(), source })

@@ -68,7 +68,7 @@ pub(crate) fn open(
         .write(true)
         .open(&reader.path)
         .map_err(JournalError::io("open", &reader.path))?;
-    let cut_tail = cut_tail(&file, &reader, end.offset)?;
+    let cut_tail = find_cut(&reader, end.offset)?;
     let last_frame = last_frame_bytes(&file, &reader.path, &end)?;
 
     let until = end.next.previous();
@@ -81,14 +81,17 @@ pub(crate) fn open(
         open_file,
         offset: end.offset,
         next: end.next,
-        at_mark: last_frame.is_empty() && cut_tail.is_none(),
+        at_mark: !matches!(end.last_frame, Some((FrameKind::Records, _))),
         synced: Arc::new(Mutex::new(synced)),
     };
     // The last frame may be in the page cache alone: its process was killed before the sync, or
-    // the sync failed and the kernel calls the pages clean. Whoever sees it now will rely on it.
-    if !last_frame.is_empty() || cut_tail.is_some() {
+    // the sync failed and the kernel calls the pages clean. Whoever sees it now will rely on it,
+    // so it is written and synced again.
+    let zeros = vec![0; cut_tail.as_ref().map_or(0, |cut| cut.bytes as usize)];
+    if !(last_frame.is_empty() && zeros.is_empty()) {
         log.file
             .write_all_at(&last_frame, end.offset - last_frame.len() as u64)
+            .and_then(|()| log.file.write_all_at(&zeros, end.offset))
             .and_then(|()| log.file.sync_data())
             .map_err(JournalError::io("sync", &reader.path))?;
     }
@@ -121,6 +124,7 @@ fn remove_partial_files(dir: &Path) -> Result<(), JournalError> {
             fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
         }
     }
+    // A file named just before a crash may not have its name durably yet.
     sync_directory(dir)
 }
 
@@ -159,28 +163,20 @@ fn choose_snapshot(
     Err(first_error.unwrap_or_else(|| JournalError::damaged(dir, 0, missing)))
 }
 
-/// Overwrites with zeros what lies behind the last frame, unless it proves damage.
-fn cut_tail(
-    file: &File,
-    segment: &SegmentReader,
-    offset: u64,
-) -> Result<Option<CutTail>, JournalError> {
+/// What was left unfinished behind the last frame. It is overwritten with zeros, so that the next
+/// process finds nothing but its own frames there.
+fn find_cut(segment: &SegmentReader, offset: u64) -> Result<Option<CutTail>, JournalError> {
     let remainder = inspect_remainder(&segment.path, &segment.header, offset)?;
-    if remainder.readable_frame.is_some() {
+    if remainder.has_frame {
         return Err(JournalError::damaged(&segment.path, offset, Damage::Frame));
     }
     let bytes = remainder.written_until - offset;
-    if bytes == 0 {
-        return Ok(None);
-    }
-    FileExt::write_all_at(file, &vec![0; bytes as usize], offset)
-        .map_err(JournalError::io("write", &segment.path))?;
-    Ok(Some(CutTail { file: segment.path.clone(), offset, bytes }))
+    Ok((bytes > 0).then(|| CutTail { file: segment.path.clone(), offset, bytes }))
 }
 
-/// The last frame as it is on disk, or nothing when it is a mark or there is none.
+/// The last frame as it was read; nothing when there is none.
 fn last_frame_bytes(file: &File, path: &Path, end: &SegmentEnd) -> Result<Vec<u8>, JournalError> {
-    let Some((FrameKind::Records, start)) = end.last_frame else { return Ok(Vec::new()) };
+    let start = end.last_frame.map_or(end.offset, |(_, start)| start);
     let mut frame = vec![0; (end.offset - start) as usize];
     file.read_exact_at(&mut frame, start).map_err(JournalError::io("read", path))?;
     Ok(frame)

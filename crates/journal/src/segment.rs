@@ -267,9 +267,9 @@ impl SegmentReader {
 /// What lies behind the last readable frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Remainder {
-    /// Where a frame's header can be read, if anywhere: proof that whatever is unreadable
-    /// before it had been synced.
-    pub readable_frame: Option<u64>,
+    /// Whether a frame's header can be read anywhere behind the first byte: proof that whatever
+    /// is unreadable before it had been synced.
+    pub has_frame: bool,
     /// The end of the last byte that is not zero, or the beginning of the remainder.
     pub written_until: u64,
 }
@@ -281,7 +281,7 @@ pub(crate) fn inspect_remainder(
     offset: u64,
 ) -> Result<Remainder, JournalError> {
     let file = File::open(path).map_err(JournalError::io("open", path))?;
-    let mut remainder = Remainder { readable_frame: None, written_until: offset };
+    let mut remainder = Remainder { has_frame: false, written_until: offset };
     // Headers that straddle two windows are seen in the second, which begins a header's
     // length before the first ends.
     let mut window = vec![0; READ_BUFFER_BYTES];
@@ -292,10 +292,9 @@ pub(crate) fn inspect_remainder(
         file.read_exact_at(window, start).map_err(JournalError::io("read", path))?;
         if let Some(last) = window.iter().rposition(|&byte| byte != 0) {
             remainder.written_until = start + last as u64 + 1;
-            if remainder.readable_frame.is_none() {
-                remainder.readable_frame =
-                    find_frame(window, header.salt).map(|at| start + at as u64);
-            }
+            // A frame that was being written may have its own header whole.
+            let skipped = if start == offset { FRAME_ALIGNMENT } else { 0 };
+            remainder.has_frame |= has_frame(&window[skipped.min(length)..], header.salt);
         }
         if start + length as u64 == header.size_bytes {
             break;
@@ -305,16 +304,11 @@ pub(crate) fn inspect_remainder(
     Ok(remainder)
 }
 
-fn find_frame(window: &[u8], salt: u64) -> Option<usize> {
-    let last = window.len().checked_sub(FRAME_HEADER_BYTES)?;
-    (0..=last).step_by(FRAME_ALIGNMENT).find(|&at| {
-        // The salt decides nearly always, and costs one comparison.
-        u64_at(window, at + 8) == salt
-            && FrameHeader::decode(
-                window[at..at + FRAME_HEADER_BYTES].try_into().expect("a header's length"),
-                salt,
-            )
-            .is_some()
+fn has_frame(window: &[u8], salt: u64) -> bool {
+    let headers = window.windows(FRAME_HEADER_BYTES).step_by(FRAME_ALIGNMENT);
+    // The salt decides nearly always, and costs one comparison.
+    headers.filter(|bytes| u64_at(bytes, 8) == salt).any(|bytes| {
+        FrameHeader::decode(bytes.try_into().expect("a header's length"), salt).is_some()
     })
 }
 

@@ -172,7 +172,7 @@ impl Snapshot {
     }
 
     /// How many bytes the owner wrote.
-    pub fn bytes(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         self.bytes
     }
 }
