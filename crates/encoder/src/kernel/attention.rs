@@ -92,27 +92,40 @@ fn transpose(rows: &[f32], stride: usize, count: usize, width: usize, out: &mut 
 }
 
 for_each_level! {
-    /// `row ← exp(scale · (row − max)) / Σ` over the first `count` places; the rest, padding
-    /// to whole vectors, becomes zero.
+    /// `row ← exp(scale · (row − max)) / Σ` over the first `count` places. What follows them
+    /// is padding to whole vectors, less than one of them, and is left without meaning.
     fn softmax(row: &mut [f32], count: usize, scale: f32) = softmax_body;
 }
 
 #[inline(always)]
 fn softmax_body(row: &mut [f32], count: usize, scale: f32) {
-    row[count..].fill(f32::NEG_INFINITY);
     let chunks = row.as_chunks_mut::<LANES>().0;
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let Some((last, full)) = chunks.split_last_mut() else { return };
+    let places_in_last = count - full.len() * LANES;
+    // Chosen in registers: a short store before the wide load would hold the load up.
     let mut highest = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks.iter() {
+    for lane in 0..LANES {
+        highest[lane] = if lane < places_in_last { last[lane] } else { f32::NEG_INFINITY };
+    }
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    for chunk in full.iter() {
         for lane in 0..LANES {
             highest[lane] = larger(highest[lane], chunk[lane]);
         }
     }
     let highest = fold(highest, larger);
+    for value in last.iter_mut() {
+        *value = exponential(scale * (*value - highest));
+    }
     let mut total = [0.0; LANES];
-    for chunk in chunks.iter_mut() {
+    for lane in 0..LANES {
+        total[lane] = if lane < places_in_last { last[lane] } else { 0.0 };
+    }
+    for chunk in full.iter_mut() {
+        for value in chunk.iter_mut() {
+            *value = exponential(scale * (*value - highest));
+        }
         for lane in 0..LANES {
-            chunk[lane] = exponential(scale * (chunk[lane] - highest));
             total[lane] += chunk[lane];
         }
     }
@@ -122,7 +135,6 @@ fn softmax_body(row: &mut [f32], count: usize, scale: f32) {
             *value *= factor;
         }
     }
-    row[count..].fill(0.0);
 }
 
 /// Below this the exponential is taken for its value here, about 10⁻³⁸.

@@ -38,24 +38,21 @@ for_each_level! {
     pub(crate) fn pool(rows: &[f32], out: &mut [f32]) = pool_body;
 }
 
+// Loops over lanes are plain ones, and loops over rows are of single places where there is
+// no reduction: these shapes the compiler turns into vectors; `map` on arrays it does not.
+
 #[inline(always)]
 fn normalize_body(row: &mut [f32], norm: &[f32], epsilon: f32) {
     let length = row.len() as f32;
-    let mean = sum(row.as_chunks().0, |lanes| lanes) / length;
-    let square = |lanes: Lanes| lanes.map(|x| (x - mean) * (x - mean));
-    let variance = sum(row.as_chunks().0, square) / length;
+    let mean = sum(row) / length;
+    for value in row.iter_mut() {
+        *value -= mean;
+    }
+    let variance = sum_of_squares(row) / length;
     let factor = 1.0 / (variance + epsilon).sqrt();
     let (gain, bias) = norm.split_at(row.len());
-    for ((row, gain), bias) in row
-        .as_chunks_mut::<LANES>()
-        .0
-        .iter_mut()
-        .zip(gain.as_chunks::<LANES>().0)
-        .zip(bias.as_chunks::<LANES>().0)
-    {
-        for lane in 0..LANES {
-            row[lane] = ((row[lane] - mean) * factor).mul_add(gain[lane], bias[lane]);
-        }
+    for ((value, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
+        *value = (*value * factor).mul_add(*gain, *bias);
     }
 }
 
@@ -67,14 +64,25 @@ fn add_and_normalize_body(row: &mut [f32], update: &[f32], norm: &[f32], epsilon
     normalize_body(row, norm, epsilon);
 }
 
-/// Sums a row after `map`, each lane by itself, then the lanes by halves.
+/// Sums a row: each lane by itself, then the lanes by halves.
 #[inline(always)]
-fn sum(chunks: &[Lanes], map: impl Fn(Lanes) -> Lanes) -> f32 {
+pub(super) fn sum(row: &[f32]) -> f32 {
     let mut total = [0.0; LANES];
-    for &chunk in chunks {
-        let mapped = map(chunk);
+    for chunk in row.as_chunks::<LANES>().0 {
         for lane in 0..LANES {
-            total[lane] += mapped[lane];
+            total[lane] += chunk[lane];
+        }
+    }
+    fold(total, |a, b| a + b)
+}
+
+/// As [`sum`], of the squares.
+#[inline(always)]
+fn sum_of_squares(row: &[f32]) -> f32 {
+    let mut total: Lanes = [0.0; LANES];
+    for chunk in row.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            total[lane] = chunk[lane].mul_add(chunk[lane], total[lane]);
         }
     }
     fold(total, |a, b| a + b)
@@ -118,26 +126,17 @@ const GELU_POLYNOMIAL: [f32; 15] = [
 
 #[inline(always)]
 fn gelu_body(row: &mut [f32]) {
-    for chunk in row.as_chunks_mut::<LANES>().0 {
-        *chunk = gelu_lanes(*chunk);
-    }
-}
-
-#[inline(always)]
-fn gelu_lanes(x: Lanes) -> Lanes {
-    let mut out = [0.0; LANES];
-    for lane in 0..LANES {
-        let inside = x[lane].clamp(-GELU_RANGE, GELU_RANGE);
+    for value in row {
+        let inside = value.clamp(-GELU_RANGE, GELU_RANGE);
         let square = (inside * inside).mul_add(2.0 / (GELU_RANGE * GELU_RANGE), -1.0);
-        let mut value = GELU_POLYNOMIAL[0];
+        let mut quotient = GELU_POLYNOMIAL[0];
         for &coefficient in &GELU_POLYNOMIAL[1..] {
-            value = value.mul_add(square, coefficient);
+            quotient = quotient.mul_add(square, coefficient);
         }
-        let error_function = (inside * value).clamp(-1.0, 1.0);
-        let half = 0.5 * x[lane];
-        out[lane] = half.mul_add(error_function, half);
+        let error_function = (inside * quotient).clamp(-1.0, 1.0);
+        let half = 0.5 * *value;
+        *value = half.mul_add(error_function, half);
     }
-    out
 }
 
 /// Adding this to a number below 2²² leaves its rounding to a whole number in the low bits.
@@ -145,16 +144,16 @@ const ROUNDING: f32 = 12_582_912.0;
 
 #[inline(always)]
 fn quantize_body(row: &[f32], bytes: &mut [u8]) -> QuantizedRow {
-    let chunks = row.as_chunks::<LANES>().0;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    // The lowest is found as the highest of the negated, which is one instruction a vector.
     let (mut low, mut high) = ([0.0f32; LANES], [0.0f32; LANES]);
-    for chunk in chunks {
+    for chunk in row.as_chunks::<LANES>().0 {
         for lane in 0..LANES {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+            low[lane] = larger(low[lane], -chunk[lane]);
+            high[lane] = larger(high[lane], chunk[lane]);
         }
     }
-    let low = fold(low, |a, b| if b < a { b } else { a });
-    let high = fold(high, |a, b| if b > a { b } else { a });
+    let (low, high) = (-fold(low, larger), fold(high, larger));
     let scale = (high - low) / 255.0;
     if !(scale.is_normal() && scale.recip().is_finite()) {
         bytes.fill(0);
@@ -162,14 +161,12 @@ fn quantize_body(row: &[f32], bytes: &mut [u8]) -> QuantizedRow {
     }
     let inverse = scale.recip();
     let zero = (-low * inverse).round_ties_even().clamp(0.0, 255.0);
-    for (chunk, bytes) in chunks.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
-        for lane in 0..LANES {
-            // Clamped, since the ends of the range may round past it.
-            let shifted = chunk[lane].mul_add(inverse, zero);
-            let inside = if shifted > 255.0 { 255.0 } else { shifted };
-            let inside = if inside > 0.0 { inside } else { 0.0 };
-            bytes[lane] = (inside + ROUNDING).to_bits() as u8;
-        }
+    for (byte, value) in bytes.iter_mut().zip(row) {
+        // Clamped, since the ends of the range may round past it.
+        let shifted = value.mul_add(inverse, zero);
+        let inside = if shifted > 255.0 { 255.0 } else { shifted };
+        let inside = if inside > 0.0 { inside } else { 0.0 };
+        *byte = (inside + ROUNDING).to_bits() as u8;
     }
     QuantizedRow { scale, zero: zero as i32 }
 }
@@ -197,8 +194,7 @@ fn pool_body(rows: &[f32], out: &mut [f32]) {
     for value in out.iter_mut() {
         *value *= share;
     }
-    let squares = sum(out.as_chunks().0, |lanes| lanes.map(|x| x * x));
-    let norm = squares.sqrt();
+    let norm = sum_of_squares(out).sqrt();
     let factor = 1.0 / if norm > SMALLEST_NORM { norm } else { SMALLEST_NORM };
     for value in out.iter_mut() {
         *value *= factor;
