@@ -143,37 +143,29 @@ impl<'a> ClassTable<'a> {
 
     /// The classes from the root to `index`, itself included.
     pub fn path(&self, index: u32) -> Vec<u32> {
-        let mut path: Vec<u32> =
-            std::iter::successors(Some(index), |&at| self.parent(at)).take(MAX_DEPTH + 1).collect();
+        let mut path: Vec<u32> = self.upward(index).collect();
         path.reverse();
         path
     }
 
+    /// The classes from `index`, itself included, to the root.
+    pub fn upward(&self, index: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(index), |&at| self.parent(at)).take(MAX_DEPTH + 1)
+    }
+
     /// The outputs whose class has an id, a path of ids or a path of names that starts with
-    /// `prefix`. A subtree is a prefix, too: paths below a class start with its path. A
-    /// class's own id also brings in all below it.
+    /// `prefix`, and those below the class that has it as id.
     pub fn subset(&self, prefix: &str) -> Result<ClassSubset, PredictError> {
-        let mut ids = String::new();
-        let mut names = String::new();
-        let within: Vec<bool> = self
-            .outputs
-            .iter()
+        let mut path = Vec::with_capacity(MAX_DEPTH + 1);
+        let within: Vec<bool> = (self.outputs.iter())
             .map(|&output| {
-                ids.clear();
-                names.clear();
-                let mut ancestor_is_meant = false;
-                for (step, class) in self.path(output).into_iter().enumerate() {
-                    let Some(class) = self.get(class) else { continue };
-                    if step > 0 {
-                        ids.push(PATH_SEPARATOR);
-                        names.push(PATH_SEPARATOR);
-                    }
-                    ids.push_str(class.id);
-                    names.push_str(class.name);
-                    ancestor_is_meant |= class.id == prefix;
-                }
-                let own = self.get(output).is_some_and(|class| class.id.starts_with(prefix));
-                own || ancestor_is_meant || ids.starts_with(prefix) || names.starts_with(prefix)
+                path.clear();
+                path.extend(self.upward(output).filter_map(|class| self.get(class)));
+                let downward = || path.iter().rev();
+                path.first().is_some_and(|own| own.id.starts_with(prefix))
+                    || path.iter().any(|class| class.id == prefix)
+                    || joined_starts_with(downward().map(|class| class.id), prefix)
+                    || joined_starts_with(downward().map(|class| class.name), prefix)
             })
             .collect();
         let count = within.iter().filter(|within| **within).count();
@@ -181,5 +173,38 @@ impl<'a> ClassTable<'a> {
             return Err(PredictError::PrefixUnknown { prefix: prefix.chars().take(80).collect() });
         }
         Ok(ClassSubset { within, count })
+    }
+}
+
+/// Whether the steps, joined by [`PATH_SEPARATOR`], start with `prefix`.
+fn joined_starts_with<'a>(steps: impl Iterator<Item = &'a str>, prefix: &str) -> bool {
+    let mut rest = prefix;
+    for (index, step) in steps.enumerate() {
+        if index > 0 && !rest.is_empty() {
+            let Some(after) = rest.strip_prefix(PATH_SEPARATOR) else { return false };
+            rest = after;
+        }
+        if step.starts_with(rest) {
+            return true;
+        }
+        let Some(after) = rest.strip_prefix(step) else { return false };
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_of_paths_are_told() {
+        let starts = |prefix| joined_starts_with(["a", "bc", "", "d"].into_iter(), prefix);
+        for prefix in ["", "a", "a/", "a/b", "a/bc", "a/bc/", "a/bc//", "a/bc//d"] {
+            assert!(starts(prefix), "{prefix}");
+        }
+        for prefix in ["/", "b", "a/c", "abc", "a/bc/d", "a/bc//d/", "a/bc//de"] {
+            assert!(!starts(prefix), "{prefix}");
+        }
     }
 }

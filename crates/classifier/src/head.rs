@@ -36,6 +36,8 @@ pub enum HeadError {
     Length { given: usize, wanted: usize },
     #[error("column {column} has a weight that is not a finite number")]
     NotFinite { column: usize },
+    #[error("at column {column} the head holds over 4 billion entries")]
+    TooManyEntries { column: usize },
     #[error("the bias has a value that is not a finite number")]
     BiasNotFinite,
     #[error("column {column} names output {output} of {outputs}, or outputs that do not rise")]
@@ -65,7 +67,7 @@ pub(crate) enum Weights<'a> {
     /// Entries from `starts[column]` to `starts[column + 1]`; the weight of an output is the
     /// column's base, plus its entry times the column's scale where it has one.
     SparseInt8 {
-        starts: Cow<'a, [u64]>,
+        starts: Cow<'a, [u32]>,
         scales: Cow<'a, [f32]>,
         bases: Cow<'a, [f32]>,
         outputs: Cow<'a, [u16]>,
@@ -346,7 +348,7 @@ impl HeadBuilder {
                 self.residuals.clear();
                 self.residuals
                     .extend((0u32..).zip(column).map(|(output, weight)| (output, weight - base)));
-                self.push_residuals(base);
+                self.push_residuals(base)?;
             }
         }
         self.columns += 1;
@@ -376,15 +378,15 @@ impl HeadBuilder {
         }
         self.residuals.clear();
         self.residuals.extend_from_slice(entries);
-        self.push_residuals(0.0);
+        self.push_residuals(0.0)?;
         self.columns += 1;
         Ok(())
     }
 
-    fn push_residuals(&mut self, base: f32) {
+    fn push_residuals(&mut self, base: f32) -> Result<(), HeadError> {
         let Weights::SparseInt8 { starts, scales, bases, outputs, weights } = &mut self.weights
         else {
-            return;
+            return Ok(());
         };
         self.residuals.retain(|(_, weight)| weight.abs() >= self.smallest);
         let scale = scale_of(self.residuals.iter().map(|(_, weight)| *weight));
@@ -395,9 +397,12 @@ impl HeadBuilder {
                 weights.to_mut().push(quantised);
             }
         }
-        starts.to_mut().push(weights.len() as u64);
+        let end = u32::try_from(weights.len())
+            .map_err(|_| HeadError::TooManyEntries { column: self.columns })?;
+        starts.to_mut().push(end);
         scales.to_mut().push(scale);
         bases.to_mut().push(base);
+        Ok(())
     }
 
     /// The head, with one bias an output.

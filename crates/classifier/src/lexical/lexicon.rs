@@ -16,6 +16,8 @@ use crate::rows::{SparseRow, SparseRows};
 
 /// Features in one lexicon. Weights for as many fill tens of gigabytes.
 pub const MAX_FEATURES: usize = 1 << 28;
+/// Characters for which buffers are kept. A longer text's are given back with the next one.
+const KEPT_UNITS: usize = 1 << 16;
 /// Texts turned into rows by one task.
 const TEXTS_PER_TASK: usize = 256;
 
@@ -153,9 +155,12 @@ impl<'a> Lexicon<'a> {
     }
 
     /// The row of a text, in `scratch`. Unknown n-grams are passed over. Allocates nothing
-    /// once the scratch has grown to the longest text.
+    /// once the scratch has grown to the texts.
     pub fn transform<'s>(&self, text: &str, scratch: &'s mut LexicalScratch) -> SparseRow<'s> {
         let config = &self.shape.config;
+        if scratch.units.capacity() > KEPT_UNITS && text.len() < KEPT_UNITS / 2 {
+            *scratch = LexicalScratch::default();
+        }
         let LexicalScratch { units, grams, hashes, features, spare, indices, values } = scratch;
         prepare(text, config.case, config.accents, units);
         indices.clear();

@@ -7,6 +7,9 @@
 
 /// Slots for each two features. At this load a probe reads one cache line nearly always.
 const SLOTS_PER_TWO_FEATURES: usize = 3;
+/// Slots looked at before a hash is taken for unknown. Honest tables end after some hundred
+/// at most; in a damaged one the search must end, too.
+const LONGEST_PROBE: usize = 1 << 12;
 
 /// Fills a table with the features of these hashes, in their order.
 pub(super) fn build(hashes: &[u64]) -> Vec<u64> {
@@ -32,7 +35,7 @@ pub(super) fn home(hash: u64, capacity: usize) -> usize {
 pub(super) fn find(slots: &[u64], hash: u64) -> Option<u32> {
     let start = home(hash, slots.len());
     let (before, from) = slots.split_at_checked(start)?;
-    for &slot in from.iter().chain(before) {
+    for &slot in from.iter().chain(before).take(LONGEST_PROBE) {
         if slot == 0 {
             return None;
         }

@@ -1,7 +1,8 @@
 //! Preparation of a text: case, accents, white space, and which characters make words.
 //!
 //! What is a letter, and which letter is the lower one, is as the standard library's Unicode
-//! tables say. A newer Unicode adds characters and changes none, so models keep their answers.
+//! tables say. A newer Unicode adds characters and hardly changes any, so models keep their
+//! answers when the compiler is newer.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, is_combining_mark};

@@ -396,7 +396,7 @@ fn place_member(
             HeadKind::SparseInt8 => {
                 let weights = sections.take_any::<i8>(&section("weights"))?;
                 HeadPlaces::SparseInt8 {
-                    starts: sections.take::<u64>(&section("starts"), columns + 1)?,
+                    starts: sections.take::<u32>(&section("starts"), columns + 1)?,
                     scales: sections.take::<f32>(&section("scales"), columns)?,
                     bases: sections.take::<f32>(&section("bases"), columns)?,
                     outputs: sections.take::<u16>(&section("outputs"), weights.len())?,

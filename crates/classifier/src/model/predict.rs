@@ -6,7 +6,7 @@ use super::error::PredictError;
 use super::open::{MemberView, Model};
 use super::spec::{MemberSpec, ModelSpec};
 use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
-use crate::classes::{ClassSubset, MAX_DEPTH};
+use crate::classes::ClassSubset;
 use crate::encoder::Encoder;
 use crate::head::{FeatureRow, LinearHead};
 use crate::lexical::LexicalScratch;
@@ -203,8 +203,7 @@ impl Model {
         rolled_up.clear();
         rolled_up.resize(table.len(), 0.0);
         for (&class, &probability) in table.outputs.iter().zip(probabilities) {
-            let up = std::iter::successors(Some(class), |&at| table.parent(at));
-            for class in up.take(MAX_DEPTH + 1) {
+            for class in table.upward(class) {
                 if let Some(total) = rolled_up.get_mut(class as usize) {
                     match self.link() {
                         Link::Softmax => *total += probability,

@@ -1,7 +1,9 @@
 //! A model in memory, and how it becomes a file.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use corral_types::BlobHash;
@@ -93,6 +95,8 @@ impl ModelSpec {
         let folder = folder.unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::Builder::new()
             .prefix(".model-")
+            // Less what the umask takes, as for any file that a person exports.
+            .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .map_err(failed("create a file beside"))?;
         file.write_all(&bytes).map_err(failed("write"))?;

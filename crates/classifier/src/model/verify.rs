@@ -3,7 +3,6 @@
 use super::error::Damage;
 use super::open::Model;
 use crate::calibration::Calibration;
-use crate::classes::MAX_DEPTH;
 use crate::head::Weights;
 
 /// Checks every entry that points to another, and that weights are numbers.
@@ -38,8 +37,9 @@ fn check_classes(model: &Model) -> Result<(), Damage> {
     let parents =
         table.parents.iter().all(|&parent| parent == u32::MAX || (parent as usize) < table.len());
     require(parents, || "class.parents".to_owned(), "parents that do not exist")?;
-    let rooted = (0..table.len() as u32).all(|class| table.path(class).len() <= MAX_DEPTH);
-    require(rooted, || "class.parents".to_owned(), "a circle")?;
+    let rooted = (0..table.len() as u32)
+        .all(|class| table.upward(class).last().is_some_and(|root| table.parent(root).is_none()));
+    require(rooted, || "class.parents".to_owned(), "a circle, or a tree that is too deep")?;
     let mut seen = vec![false; table.len()];
     let once = table.outputs.iter().all(|&class| {
         seen.get_mut(class as usize).is_some_and(|seen| !std::mem::replace(seen, true))
@@ -58,7 +58,7 @@ fn check_member(model: &Model, index: usize) -> Result<(), Damage> {
         Weights::SparseInt8 { starts, scales, bases, outputs, weights } => {
             let covers = starts.first() == Some(&0)
                 && starts.is_sorted()
-                && starts.last() == Some(&(weights.len() as u64));
+                && starts.last().is_some_and(|&end| end as usize == weights.len());
             require(covers, || section("starts"), "starts that fall or miss the entries")?;
             let count = member.head.outputs();
             let in_range = outputs.iter().all(|&output| usize::from(output) < count);

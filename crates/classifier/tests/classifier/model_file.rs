@@ -3,8 +3,9 @@
 use std::fs;
 
 use crate::sample::{HashEncoder, Numbers, TEXTS, classes, embeddings, lexical_rows, sample};
+use corral_classifier::classes::MAX_DEPTH;
 use corral_classifier::model::{ModelError, PredictOptions, Scratch};
-use corral_classifier::{Ancestors, Link, Model, ModelSpec};
+use corral_classifier::{Ancestors, ClassEntry, Link, Model, ModelSpec};
 use corral_types::Explain;
 
 /// Where the header says how long it and its parts are; see the format's description.
@@ -288,6 +289,27 @@ fn parts_that_do_not_fit_are_refused() {
         let found = refusal(change);
         assert!(found.contains(wanted), "`{found}` should tell of `{wanted}`");
     }
+}
+
+#[test]
+fn deep_trees_have_a_limit() {
+    let write = |depth: u32| {
+        let mut spec = sample(Link::Softmax);
+        let first = spec.classes.len() as u32;
+        spec.classes.extend((0..depth).map(|level| ClassEntry {
+            id: format!("level {level}"),
+            name: String::new(),
+            parent: Some(first + level + 1).filter(|_| level + 1 < depth),
+        }));
+        spec.outputs[0] = first;
+        spec.to_bytes()
+    };
+    let deepest = MAX_DEPTH as u32 + 1;
+    let model = Model::from_bytes(&write(deepest).unwrap()).unwrap();
+    model.verify_content().unwrap();
+    assert_eq!(model.class_path(9).len(), MAX_DEPTH + 1);
+    assert_eq!(model.subset("level 64").unwrap().len(), 1);
+    assert!(matches!(write(deepest + 1), Err(ModelError::ClassParent { .. })));
 }
 
 #[test]
