@@ -14,6 +14,8 @@
 //! When a change is answered it is on disk. A future that is dropped before its answer
 //! may or may not have changed the catalog; each change is safe to ask for again.
 
+#[cfg(feature = "behaviour")]
+pub mod behaviour;
 mod error;
 mod page;
 mod records;
