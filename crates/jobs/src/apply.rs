@@ -63,7 +63,7 @@ impl JobsCore {
                 self.enter(submitted);
                 self.change(*job, |job| story.event(job, *at, JobEventKind::Submitted));
             }
-            Record::Assigned { job: id, attempt, worker, limits, at } => {
+            Record::Assigned { job: id, attempt, worker, limits, at, .. } => {
                 self.attempts.insert(*attempt, *id);
                 self.change(*id, |job| {
                     let ordinal = job.past.len() as u32 + 1;

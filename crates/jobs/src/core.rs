@@ -186,8 +186,9 @@ impl JobsCore {
         limits: Limits,
     ) -> Vec<Record> {
         match self.jobs.get(&job).map(|job| &job.phase) {
-            Some(Phase::Queued { .. }) => {
-                vec![Record::Assigned { job, attempt, worker, limits, at: now }]
+            Some(Phase::Queued { since }) => {
+                let waited_ms = now.since(*since).as_millis() as u64;
+                vec![Record::Assigned { job, attempt, worker, limits, at: now, waited_ms }]
             }
             _ => Vec::new(),
         }

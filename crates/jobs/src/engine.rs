@@ -5,12 +5,13 @@
 //! once it is on disk. Everything that is to happen follows from the jobs' states: the
 //! same reconciliation runs after every change and after a restart.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use corral_placement::{
     Decision, Event as PlacementEvent, HolderId, LeaseLimits, Placement, Policy, Reclaimable,
-    Refusal, ResidentClaim, TaskRequest, WorkClass, WorkerOffer,
+    Refusal, ResidentClaim, TaskRequest, WaitReason, WorkClass, WorkerOffer,
 };
 use corral_types::{
     AttemptId, Explain, JobId, LeaseId, MIB, TaskId, Timestamp, WorkerId, WorkspaceId,
@@ -24,6 +25,7 @@ use crate::job::{FailureReason, Job, JobFailure, Phase, StopCause};
 use crate::record::Record;
 use crate::request::JobRequest;
 use crate::sessions::Sessions;
+use crate::workers::WorkerStatus;
 
 /// Memory of the machine's below which it is under pressure: less than a worker keeps in
 /// reserve, so that leases that are all in full use do not count as pressure by themselves.
@@ -112,6 +114,17 @@ impl Engine {
         std::mem::take(&mut self.errands)
     }
 
+    /// The jobs whose outputs were to be registered when the engine began.
+    pub fn take_completing(&mut self) -> Vec<JobId> {
+        self.errands.retain(|errand| !matches!(errand, Errand::Complete { .. }));
+        self.completing.iter().copied().collect()
+    }
+
+    /// Why a job that waits for a lease has none yet.
+    pub fn wait_reason(&self, job: JobId) -> Option<WaitReason> {
+        self.placement.wait_reason(task_of(*self.waiting.get(&job)?))
+    }
+
     /// The workers whose waiting poll can be answered.
     pub fn take_woken(&mut self) -> BTreeSet<WorkerId> {
         self.sessions.take_woken()
@@ -181,6 +194,28 @@ impl Engine {
             lost.into_iter().flat_map(|attempt| self.core.attempt_lost(now, attempt)).collect();
         self.place(now, PlacementEvent::WorkerLost { worker });
         self.commit(now, records);
+    }
+
+    /// Every worker that is here or is remembered.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let known = self.core.workers().iter();
+        known
+            .map(|(&worker, known)| WorkerStatus {
+                worker,
+                host_name: known.host_name.clone(),
+                capacity: known.capacity,
+                first_seen: known.first_seen,
+                last_call: self.sessions.last_call(worker),
+                placement: self.placement.workers().find(|view| view.worker == worker),
+                jobs: self
+                    .core
+                    .attempts_on(worker)
+                    .into_iter()
+                    .filter_map(|attempt| self.core.job_of(attempt))
+                    .map(|job| job.id)
+                    .collect(),
+            })
+            .collect()
     }
 
     pub fn drain(&mut self, now: Timestamp, worker: WorkerId) {
@@ -335,9 +370,8 @@ impl Engine {
         let Some(job) = job else { return };
         match &job.phase {
             Phase::Queued { .. } => {
-                if !self.waiting.contains_key(&id) {
-                    let attempt = next_attempt_id(now, &job);
-                    self.waiting.insert(id, attempt);
+                if let Entry::Vacant(place) = self.waiting.entry(id) {
+                    let attempt = *place.insert(next_attempt_id(now, &job));
                     self.waiting_tasks.insert(attempt, id);
                     let task = task_of(attempt);
                     let last_worker = job.past.last().map(|past| past.worker);

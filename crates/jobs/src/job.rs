@@ -160,7 +160,7 @@ pub struct StopWanted {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "snake_case")]
+#[serde(tag = "reason", rename_all = "snake_case")]
 pub enum StopCause {
     Cancelled,
     TimeLimit,

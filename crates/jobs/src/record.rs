@@ -25,13 +25,14 @@ pub enum Record {
         at: Timestamp,
         request: Box<JobRequest>,
     },
-    /// A worker shall run the attempt.
+    /// A worker shall run the attempt, for which the job waited so long.
     Assigned {
         job: JobId,
         attempt: AttemptId,
         worker: WorkerId,
         limits: Limits,
         at: Timestamp,
+        waited_ms: u64,
     },
     /// What the attempt told, its end excepted; the last has this number.
     Told {
