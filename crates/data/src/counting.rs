@@ -1,0 +1,75 @@
+//! Counting what stands in the layers of a version, for its manifest.
+
+use std::path::Path;
+
+use arrow_array::Array;
+
+use crate::dataset::{Dataset, ReadError};
+use crate::ipc_writer::WriteError;
+use crate::sorter::ExternalSorter;
+use crate::statistics::SplitStatistics;
+use crate::text_form::BLANK_HASH;
+
+/// Rows by split and class. See [`crate::Statistics::splits`].
+pub(crate) fn split_statistics(dataset: &Dataset) -> Result<Vec<SplitStatistics>, ReadError> {
+    let manifest = dataset.manifest();
+    let classes = manifest.labels.names.len();
+    let empty =
+        |split| SplitStatistics { split, class_rows: vec![0; classes], ..Default::default() };
+    let named = (0..manifest.splits.len()).map(|code| empty(Some(code as u16)));
+    let mut counts: Vec<SplitStatistics> = named.chain([empty(None)]).collect();
+    let unassigned = counts.len() - 1;
+    for index in 0..dataset.batches() {
+        let labels = dataset.labels(index)?;
+        let splits = dataset.splits(index)?;
+        for row in 0..dataset.batch_rows(index) {
+            let split = match &splits {
+                Some(splits) if splits.is_valid(row) => usize::from(splits.value(row)),
+                _ => unassigned,
+            };
+            let count = &mut counts[split];
+            count.rows += 1;
+            let codes = labels.codes(row);
+            count.unlabelled_rows += u64::from(codes.is_empty());
+            for &code in codes {
+                count.class_rows[code as usize] += 1;
+            }
+        }
+    }
+    counts.retain(|count| count.rows > 0);
+    Ok(counts)
+}
+
+/// Rows whose text is not blank and stands in an earlier row too.
+pub(crate) fn duplicate_rows(
+    dataset: &Dataset,
+    folder: &Path,
+    memory_bytes: usize,
+) -> Result<u64, CountError> {
+    let spill = |source| WriteError::Spill { folder: folder.to_owned(), source };
+    let mut sorter = ExternalSorter::<1>::new(folder, memory_bytes);
+    for index in 0..dataset.batches() {
+        for &hash in dataset.text_hashes(index)?.iter().flat_map(|hashes| hashes.values()) {
+            if hash != BLANK_HASH {
+                sorter.push([hash]).map_err(spill)?;
+            }
+        }
+    }
+    let mut duplicates = 0;
+    let mut previous = None;
+    for record in sorter.finish().map_err(spill)? {
+        let record = record.map_err(spill)?;
+        duplicates += u64::from(previous == Some(record));
+        previous = Some(record);
+    }
+    Ok(duplicates)
+}
+
+/// Why rows cannot be counted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CountError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}

@@ -1,0 +1,154 @@
+//! Parquet and Arrow: labels and splits by name, several labels as a list.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::builder::{LargeStringBuilder, ListBuilder};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array, new_null_array};
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_select::filter::filter_record_batch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::{ExportError, ExportFormat, Selection};
+use crate::dataset::{Batch, Dataset};
+use crate::manifest::{
+    ColumnType, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
+};
+
+pub(super) fn write_parquet(
+    dataset: &Dataset,
+    selection: &Selection,
+    writer: &mut (dyn Write + Send),
+) -> Result<u64, ExportError> {
+    let failed = |source| ExportError::Parquet { source };
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    let properties = WriterProperties::builder().set_compression(zstd).build();
+    let mut out = ArrowWriter::try_new(writer, export_schema(dataset, selection), Some(properties))
+        .map_err(failed)?;
+    let rows = write_batches(dataset, selection, ExportFormat::Parquet, &mut |batch| {
+        out.write(&batch).map_err(failed)
+    })?;
+    out.close().map_err(failed)?;
+    Ok(rows)
+}
+
+pub(super) fn write_arrow(
+    dataset: &Dataset,
+    selection: &Selection,
+    writer: &mut (dyn Write + Send),
+) -> Result<u64, ExportError> {
+    let format = ExportFormat::Arrow;
+    let failed = |source| ExportError::Encode { format, source };
+    let mut out =
+        FileWriter::try_new_buffered(writer, &export_schema(dataset, selection)).map_err(failed)?;
+    let rows =
+        write_batches(dataset, selection, format, &mut |batch| out.write(&batch).map_err(failed))?;
+    out.finish().map_err(failed)?;
+    out.flush().map_err(failed)?;
+    Ok(rows)
+}
+
+fn write_batches(
+    dataset: &Dataset,
+    selection: &Selection,
+    format: ExportFormat,
+    write: &mut dyn FnMut(RecordBatch) -> Result<(), ExportError>,
+) -> Result<u64, ExportError> {
+    let schema = export_schema(dataset, selection);
+    let failed = |source| ExportError::Encode { format, source };
+    let mut rows = 0;
+    for batch in dataset.iter() {
+        let batch = batch?;
+        let arrays = arrays(dataset, selection, &schema, &batch);
+        let mut record = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(failed)?;
+        if selection.split.is_some() {
+            let kept: Vec<bool> = (0..batch.len()).map(|row| selection.has(&batch, row)).collect();
+            record = filter_record_batch(&record, &BooleanArray::from(kept)).map_err(failed)?;
+        }
+        rows += record.num_rows() as u64;
+        write(record)?;
+    }
+    Ok(rows)
+}
+
+fn export_schema(dataset: &Dataset, selection: &Selection) -> SchemaRef {
+    let manifest = dataset.manifest();
+    let mut fields = Vec::new();
+    if selection.row_ids {
+        fields.push(Field::new(ROW_ID_COLUMN, DataType::UInt64, false));
+    }
+    fields.push(Field::new(TEXT_COLUMN, DataType::LargeUtf8, false));
+    if selection.labels {
+        let label = match manifest.labels.arity {
+            LabelArity::Single => DataType::LargeUtf8,
+            LabelArity::Multi => {
+                DataType::List(Arc::new(Field::new_list_field(DataType::LargeUtf8, true)))
+            }
+        };
+        fields.push(Field::new(LABEL_COLUMN, label, true));
+    }
+    if selection.splits {
+        fields.push(Field::new(SPLIT_COLUMN, DataType::LargeUtf8, true));
+    }
+    for column in &manifest.schema.columns {
+        let data_type = match column.column_type {
+            ColumnType::String => DataType::LargeUtf8,
+            ColumnType::Int => DataType::Int64,
+            ColumnType::Float => DataType::Float64,
+            ColumnType::Bool => DataType::Boolean,
+        };
+        fields.push(Field::new(&column.name, data_type, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn arrays(
+    dataset: &Dataset,
+    selection: &Selection,
+    schema: &SchemaRef,
+    batch: &Batch,
+) -> Vec<ArrayRef> {
+    let manifest = dataset.manifest();
+    let name = |code: u32| manifest.labels.names[code as usize].as_str();
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    if selection.row_ids {
+        arrays.push(Arc::new(UInt64Array::from(batch.row_ids().to_vec())));
+    }
+    arrays.push(Arc::new(batch.texts().clone()));
+    if selection.labels {
+        arrays.push(match manifest.labels.arity {
+            LabelArity::Single => {
+                let mut builder = LargeStringBuilder::new();
+                (0..batch.len()).for_each(|row| builder.append_option(batch.label(row).map(name)));
+                Arc::new(builder.finish())
+            }
+            LabelArity::Multi => {
+                let mut builder = ListBuilder::new(LargeStringBuilder::new());
+                for row in 0..batch.len() {
+                    let codes = batch.labels().codes(row);
+                    codes.iter().for_each(|&code| builder.values().append_value(name(code)));
+                    builder.append(!codes.is_empty());
+                }
+                Arc::new(builder.finish())
+            }
+        });
+    }
+    if selection.splits {
+        let mut builder = LargeStringBuilder::new();
+        for row in 0..batch.len() {
+            let split = batch.split(row).map(|code| manifest.splits[usize::from(code)].as_str());
+            builder.append_option(split);
+        }
+        arrays.push(Arc::new(builder.finish()));
+    }
+    for field in &schema.fields()[arrays.len()..] {
+        arrays.push(match batch.column(field.name()) {
+            Some(array) => Arc::clone(array),
+            None => new_null_array(field.data_type(), batch.len()),
+        });
+    }
+    arrays
+}

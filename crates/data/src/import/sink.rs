@@ -1,0 +1,637 @@
+//! Where the readers of every format put their rows, cell by cell: checks them, looks up
+//! labels and splits, measures texts, and hands full batches on.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+pub(crate) use super::builder::Cell;
+use super::builder::{ColumnBuilder, TextValues, display};
+use super::columns::{ColumnPlan, Role, SplitSource};
+use super::error::ImportError;
+use super::options::{ImportOptions, LabelArityChoice, OnError};
+use super::part_writer::{BatchRows, DraftPart, PartWriter};
+use super::problems::{Position, Problem, ProblemReason, ProblemSummary};
+use super::run::{ImportProgress, Progress};
+use crate::layers::NO_SPLIT;
+use crate::manifest::{ColumnType, LABEL_COLUMN, LabelArity, Manifest, SPLIT_COLUMN, TEXT_COLUMN};
+use crate::split::canonical_split_name;
+use crate::statistics::LengthCounter;
+use crate::text_form::{BLANK_HASH, TextForm, measure};
+
+/// The longest split name in bytes.
+const MAX_SPLIT_NAME_BYTES: usize = 128;
+
+/// Where a cell belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Text,
+    Label,
+    Split,
+    Column(usize),
+    Ignored,
+}
+
+/// Names with codes in the order of their first appearance.
+#[derive(Debug, Default)]
+pub(crate) struct NameTable {
+    pub names: Vec<String>,
+    codes: HashMap<String, u32>,
+    last: u32,
+}
+
+impl NameTable {
+    fn of(names: &[String]) -> Self {
+        let codes = names.iter().enumerate().map(|(code, name)| (name.clone(), code as u32));
+        Self { names: names.to_vec(), codes: codes.collect(), last: 0 }
+    }
+
+    /// The code of a name, new or known.
+    fn code(&mut self, name: &str) -> u32 {
+        // Files are often sorted by class, and splits come in long runs.
+        if self.names.get(self.last as usize).is_some_and(|last| last == name) {
+            return self.last;
+        }
+        self.last = match self.codes.get(name) {
+            Some(&code) => code,
+            None => {
+                let code = self.names.len() as u32;
+                self.names.push(name.to_owned());
+                self.codes.insert(name.to_owned(), code);
+                code
+            }
+        };
+        self.last
+    }
+
+    fn truncate(&mut self, names: usize) {
+        for name in self.names.drain(names..) {
+            self.codes.remove(&name);
+        }
+    }
+}
+
+/// What a file contributed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FileCounts {
+    pub rows: u64,
+    pub problems: u64,
+}
+
+/// Everything the sink gathered, for the manifest.
+pub(crate) struct SinkResult {
+    pub drafts: Vec<DraftPart>,
+    pub columns: Vec<(String, ColumnType)>,
+    pub labels: NameTable,
+    pub splits: NameTable,
+    pub arity: LabelArity,
+    pub problems: ProblemSummary,
+    pub empty_texts: u64,
+    pub chars: LengthCounter,
+    pub words: LengthCounter,
+    pub next_row_id: u64,
+}
+
+pub(crate) struct RowSink<'a> {
+    pub options: &'a ImportOptions,
+    progress: &'a dyn Progress,
+    bytes_read: std::rc::Rc<std::cell::Cell<u64>>,
+    writer: PartWriter,
+    append: bool,
+
+    file: String,
+    file_split: Option<u16>,
+    file_has_label: bool,
+    file_has_split: bool,
+    pub counts: FileCounts,
+
+    texts: TextValues,
+    columns: Vec<ColumnBuilder>,
+    label_codes: Vec<u32>,
+    label_ends: Vec<u32>,
+    row_splits: Vec<u16>,
+    hashes: Vec<u64>,
+    column_bytes: usize,
+
+    labels: NameTable,
+    splits: NameTable,
+    /// Names known before the row at hand, to take it back.
+    known: (usize, usize),
+    arity: LabelArity,
+    /// The split of the row at hand.
+    split: u16,
+    has_split: bool,
+    pending: Option<TextForm>,
+
+    problems: ProblemSummary,
+    empty_texts: u64,
+    chars: LengthCounter,
+    words: LengthCounter,
+    rows: u64,
+    scratch: Vec<u8>,
+}
+
+impl<'a> RowSink<'a> {
+    pub(crate) fn new(
+        options: &'a ImportOptions,
+        folder: PathBuf,
+        base: Option<&Manifest>,
+        progress: &'a dyn Progress,
+        bytes_read: std::rc::Rc<std::cell::Cell<u64>>,
+    ) -> Self {
+        let next_row_id = base.map_or(0, |base| base.next_row_id);
+        let based = base.map_or(LabelArity::Single, |base| base.labels.arity);
+        let arity = match options.label_arity {
+            LabelArityChoice::Multi => LabelArity::Multi,
+            LabelArityChoice::Detect if options.label_separator.is_some() => LabelArity::Multi,
+            LabelArityChoice::Detect | LabelArityChoice::Single => based,
+        };
+        let columns = base.map_or_else(Vec::new, |base| {
+            let columns = base.schema.columns.iter();
+            columns.map(|c| ColumnBuilder::fixed(c.name.clone(), c.column_type)).collect()
+        });
+        Self {
+            options,
+            progress,
+            bytes_read,
+            writer: PartWriter::new(folder, &options.limits, next_row_id),
+            append: base.is_some(),
+            file: String::new(),
+            file_split: None,
+            file_has_label: false,
+            file_has_split: false,
+            counts: FileCounts::default(),
+            texts: TextValues::default(),
+            columns,
+            label_codes: Vec::new(),
+            label_ends: Vec::new(),
+            row_splits: Vec::new(),
+            hashes: Vec::new(),
+            column_bytes: 0,
+            labels: base.map_or_else(NameTable::default, |base| NameTable::of(&base.labels.names)),
+            splits: base.map_or_else(NameTable::default, |base| NameTable::of(&base.splits)),
+            known: (0, 0),
+            arity,
+            split: NO_SPLIT,
+            has_split: false,
+            pending: None,
+            problems: ProblemSummary::default(),
+            empty_texts: 0,
+            chars: LengthCounter::default(),
+            words: LengthCounter::default(),
+            rows: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Rows taken so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Begins a file, all of whose rows are in `split` if one is given.
+    pub(crate) fn begin_file(
+        &mut self,
+        file: &str,
+        split: Option<&str>,
+    ) -> Result<(), ImportError> {
+        file.clone_into(&mut self.file);
+        self.counts = FileCounts::default();
+        self.file_has_label = false;
+        self.file_has_split = false;
+        self.file_split = None;
+        if let Some(split) = split {
+            let code = self.splits.code(&canonical_split_name(split)) as u16;
+            self.check_tables()?;
+            self.file_split = Some(code);
+        }
+        self.start_row();
+        Ok(())
+    }
+
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    pub(crate) fn file_has_split(&self) -> bool {
+        self.file_split.is_some()
+    }
+
+    /// Finds the columns of the current file and makes those it has beside text, label and split.
+    pub(crate) fn resolve(
+        &mut self,
+        plan: &mut ColumnPlan,
+        names: &[String],
+    ) -> Result<Vec<Target>, ImportError> {
+        let roles = plan.resolve(&self.file, names, self.options, self.file_has_split())?;
+        let mut taken = Vec::new();
+        roles.iter().zip(names).map(|(&role, name)| self.target(role, name, &mut taken)).collect()
+    }
+
+    /// The same for one column that appears only now.
+    pub(crate) fn resolve_late(
+        &mut self,
+        plan: &mut ColumnPlan,
+        name: &str,
+    ) -> Result<Target, ImportError> {
+        let split = match (self.file_split, self.file_has_split) {
+            (Some(_), _) => SplitSource::File,
+            (None, true) => SplitSource::Column,
+            (None, false) => SplitSource::Nothing,
+        };
+        let role = plan.resolve_late(name, self.options, self.file_has_label, split);
+        self.target(role, name, &mut Vec::new())
+    }
+
+    fn target(
+        &mut self,
+        role: Role,
+        name: &str,
+        taken: &mut Vec<usize>,
+    ) -> Result<Target, ImportError> {
+        Ok(match role {
+            Role::Text => Target::Text,
+            Role::Label => {
+                self.file_has_label = true;
+                Target::Label
+            }
+            Role::Split => {
+                self.file_has_split = true;
+                Target::Split
+            }
+            Role::Ignored => Target::Ignored,
+            Role::Other => Target::Column(self.column(name, taken)?),
+        })
+    }
+
+    /// The builder of a column. A second column of one name in a file, or one named like
+    /// those every data set has, gets a number after its name.
+    fn column(&mut self, name: &str, taken: &mut Vec<usize>) -> Result<usize, ImportError> {
+        let reserved = [TEXT_COLUMN, LABEL_COLUMN, SPLIT_COLUMN];
+        let base = if name.is_empty() { "column" } else { name };
+        let mut unique = base.to_owned();
+        let mut number = 1;
+        let index = loop {
+            let found = self.columns.iter().position(|column| column.name == unique);
+            match found {
+                Some(index) if !taken.contains(&index) => break index,
+                None if !reserved.contains(&unique.as_str()) => {
+                    self.add_column(unique)?;
+                    break self.columns.len() - 1;
+                }
+                _ => {
+                    number += 1;
+                    unique = format!("{base}_{number}");
+                }
+            }
+        };
+        taken.push(index);
+        Ok(index)
+    }
+
+    fn add_column(&mut self, name: String) -> Result<(), ImportError> {
+        if self.append {
+            let columns = self.columns.iter().map(|column| column.name.clone()).collect();
+            return Err(ImportError::ColumnNotInBase {
+                file: self.file.clone(),
+                column: name,
+                columns,
+            });
+        }
+        if self.columns.len() == self.options.limits.columns {
+            let (found, limit) = (self.columns.len() + 1, self.columns.len());
+            return Err(ImportError::TooManyColumns { file: self.file.clone(), found, limit });
+        }
+        let declared = self.options.column_types.iter().find(|(declared, _)| *declared == name);
+        let mut builder = match declared {
+            Some((_, column_type)) => ColumnBuilder::fixed(name, *column_type),
+            None => ColumnBuilder::undecided(name),
+        };
+        (0..self.hashes.len()).for_each(|_| builder.push_null());
+        self.columns.push(builder);
+        Ok(())
+    }
+
+    /// Puts one cell of the row at hand.
+    pub(crate) fn put(&mut self, target: Target, cell: Cell<'_>) -> Result<(), ProblemReason> {
+        match target {
+            Target::Text => self.put_text(cell),
+            Target::Label => self.put_label(cell),
+            Target::Split => self.put_split(cell),
+            Target::Column(index) => {
+                let builder = &mut self.columns[index];
+                if builder.len() > self.hashes.len() {
+                    return Err(ProblemReason::ColumnTwice);
+                }
+                let before = builder.bytes();
+                builder.push(cell)?;
+                self.column_bytes += builder.bytes().saturating_sub(before);
+                Ok(())
+            }
+            Target::Ignored => Ok(()),
+        }
+    }
+
+    fn put_text(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
+        if self.texts.len() > self.hashes.len() {
+            return Err(ProblemReason::ColumnTwice);
+        }
+        let bytes = match cell {
+            Cell::Text(bytes) | Cell::Untyped(bytes) => bytes,
+            Cell::Null => return Err(ProblemReason::MissingText),
+            Cell::Number(_) | Cell::Int(_) | Cell::Float(_) => {
+                return Err(ProblemReason::TextType { found: "a number" });
+            }
+            Cell::Bool(_) => return Err(ProblemReason::TextType { found: "a truth value" }),
+        };
+        let text = utf8(bytes)?;
+        let form = measure(text, &mut self.scratch);
+        self.texts.push(bytes);
+        // The row counts as begun only when its hash is there; see `finish_row`.
+        self.pending = Some(form);
+        Ok(())
+    }
+
+    fn put_label(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
+        if self.label_codes.len() > self.first_label() {
+            return Err(ProblemReason::ColumnTwice);
+        }
+        match cell {
+            Cell::Null => Ok(()),
+            Cell::Untyped(bytes) if bytes.trim_ascii_start().starts_with(b"[") => {
+                let names: Option<Vec<String>> = match self.options.label_arity {
+                    LabelArityChoice::Single => None,
+                    LabelArityChoice::Detect | LabelArityChoice::Multi => {
+                        serde_json::from_slice(bytes).ok()
+                    }
+                };
+                match names {
+                    Some(names) => {
+                        self.begin_label_list()?;
+                        names.iter().try_for_each(|name| self.add_label(name.as_bytes()))
+                    }
+                    None => self.put_label_text(bytes),
+                }
+            }
+            Cell::Text(bytes) | Cell::Untyped(bytes) => self.put_label_text(bytes),
+            // A float that is whole stands for a class number, as columns with gaps make it.
+            Cell::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
+                self.add_label((value as i64).to_string().as_bytes())
+            }
+            cell => self.add_label(display(&cell).as_bytes()),
+        }
+    }
+
+    fn put_label_text(&mut self, bytes: &[u8]) -> Result<(), ProblemReason> {
+        let Some(separator) = &self.options.label_separator else {
+            return self.add_label(bytes);
+        };
+        if separator.is_empty() {
+            return self.add_label(bytes);
+        }
+        let text = utf8(bytes)?;
+        text.split(separator.as_str()).try_for_each(|name| self.add_label(name.as_bytes()))
+    }
+
+    /// Says that the row's label is a list; the labels follow with [`add_label`](Self::add_label).
+    pub(crate) fn begin_label_list(&mut self) -> Result<(), ProblemReason> {
+        if self.label_codes.len() > self.first_label() {
+            return Err(ProblemReason::ColumnTwice);
+        }
+        if self.options.label_arity != LabelArityChoice::Single {
+            self.arity = LabelArity::Multi;
+        }
+        Ok(())
+    }
+
+    /// Adds a label to the row at hand, if it is neither empty nor there already.
+    pub(crate) fn add_label(&mut self, bytes: &[u8]) -> Result<(), ProblemReason> {
+        let name = utf8(bytes)?.trim();
+        let limits = &self.options.limits;
+        if name.is_empty() {
+            return Ok(());
+        }
+        if name.len() > limits.label_bytes {
+            let (bytes, limit_bytes) = (name.len(), limits.label_bytes);
+            return Err(ProblemReason::LabelTooLong { bytes, limit_bytes });
+        }
+        let code = self.labels.code(name);
+        let first = self.first_label();
+        let found = self.label_codes.len() - first + 1;
+        if self.label_codes[first..].contains(&code) {
+            return Ok(());
+        }
+        if found > limits.labels_per_row {
+            return Err(ProblemReason::TooManyLabels { found, limit: limits.labels_per_row });
+        }
+        if found > 1 && self.arity == LabelArity::Single {
+            return Err(ProblemReason::SeveralLabels);
+        }
+        self.label_codes.push(code);
+        Ok(())
+    }
+
+    fn first_label(&self) -> usize {
+        self.label_ends.last().map_or(0, |&end| end as usize)
+    }
+
+    fn put_split(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
+        if std::mem::replace(&mut self.has_split, true) {
+            return Err(ProblemReason::ColumnTwice);
+        }
+        let named;
+        let name = match cell {
+            Cell::Null => return Ok(()),
+            Cell::Text(bytes) | Cell::Untyped(bytes) => utf8(bytes)?.trim(),
+            Cell::Number(text) => text,
+            Cell::Int(value) => {
+                named = value.to_string();
+                &named
+            }
+            Cell::Float(_) => return Err(ProblemReason::SplitType { found: "a fraction" }),
+            Cell::Bool(_) => return Err(ProblemReason::SplitType { found: "a truth value" }),
+        };
+        if name.is_empty() {
+            return Ok(());
+        }
+        if name.len() > MAX_SPLIT_NAME_BYTES {
+            let limit_bytes = MAX_SPLIT_NAME_BYTES;
+            return Err(ProblemReason::SplitTooLong { bytes: name.len(), limit_bytes });
+        }
+        self.split = match self.splits.names.get(self.splits.last as usize) {
+            Some(last) if last == name => self.splits.last as u16,
+            _ => self.splits.code(&canonical_split_name(name)).min(u32::from(NO_SPLIT)) as u16,
+        };
+        Ok(())
+    }
+
+    /// Ends the row at hand; one without a text is a bad row.
+    pub(crate) fn finish_row(
+        &mut self,
+        position: impl FnOnce() -> Position,
+    ) -> Result<(), ImportError> {
+        let Some(form) = self.pending.take() else {
+            return self.reject_row(position(), Some(Target::Text), ProblemReason::MissingText);
+        };
+        if (self.labels.names.len(), self.splits.names.len()) != self.known {
+            self.check_tables()?;
+        }
+        if self.problems.total > 0 && self.options.on_error == OnError::Fail {
+            // The import fails: rows are only checked from here on.
+            self.take_back_row();
+            return Ok(());
+        }
+        self.hashes.push(form.hash);
+        self.label_ends.push(self.label_codes.len() as u32);
+        self.row_splits.push(self.file_split.unwrap_or(self.split));
+        let rows = self.hashes.len();
+        for column in &mut self.columns {
+            if column.len() < rows {
+                column.push_null();
+            }
+        }
+        self.chars.add(form.chars);
+        self.words.add(form.words);
+        self.empty_texts += u64::from(form.hash == BLANK_HASH);
+        self.counts.rows += 1;
+        self.rows += 1;
+        self.start_row();
+        let bytes = self.texts.bytes() + self.column_bytes + 4 * self.label_codes.len() + 16 * rows;
+        if rows >= self.options.limits.batch_rows || bytes >= self.options.limits.batch_bytes {
+            self.flush(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the row at hand and records why.
+    pub(crate) fn reject_row(
+        &mut self,
+        position: Position,
+        target: Option<Target>,
+        reason: ProblemReason,
+    ) -> Result<(), ImportError> {
+        let column = target.and_then(|target| match target {
+            Target::Text => Some(TEXT_COLUMN.to_owned()),
+            Target::Label => Some(LABEL_COLUMN.to_owned()),
+            Target::Split => Some(SPLIT_COLUMN.to_owned()),
+            Target::Column(index) => Some(self.columns[index].name.clone()),
+            Target::Ignored => None,
+        });
+        self.reject_row_in(position, column, reason)
+    }
+
+    /// The same, with the column by the name it has in the file.
+    pub(crate) fn reject_row_in(
+        &mut self,
+        position: Position,
+        column: Option<String>,
+        reason: ProblemReason,
+    ) -> Result<(), ImportError> {
+        self.take_back_row();
+        self.counts.problems += 1;
+        let problem = Problem { file: self.file.clone(), position, column, reason };
+        self.problems.add(self.options.limits.listed_problems, problem);
+        if self.problems.total >= self.options.limits.problems_before_stopping
+            && self.options.on_error == OnError::Fail
+        {
+            self.problems.stopped_early = true;
+            return Err(ImportError::BadRows(std::mem::take(&mut self.problems)));
+        }
+        Ok(())
+    }
+
+    /// Ends the import: the last batch goes out and the last part is closed.
+    pub(crate) fn finish(mut self) -> Result<SinkResult, ImportError> {
+        if self.problems.total > 0 && self.options.on_error == OnError::Fail {
+            return Err(ImportError::BadRows(self.problems));
+        }
+        if !self.hashes.is_empty() {
+            self.flush(self.texts.bytes() + self.column_bytes)?;
+        }
+        let next_row_id = self.writer.next_row_id();
+        let typed = |column: &ColumnBuilder| {
+            (column.name.clone(), column.column_type().unwrap_or(ColumnType::String))
+        };
+        Ok(SinkResult {
+            columns: self.columns.iter().map(typed).collect(),
+            drafts: self.writer.finish()?,
+            labels: self.labels,
+            splits: self.splits,
+            arity: self.arity,
+            problems: self.problems,
+            empty_texts: self.empty_texts,
+            chars: self.chars,
+            words: self.words,
+            next_row_id,
+        })
+    }
+
+    fn start_row(&mut self) {
+        self.known = (self.labels.names.len(), self.splits.names.len());
+        self.split = NO_SPLIT;
+        self.has_split = false;
+        self.pending = None;
+    }
+
+    fn take_back_row(&mut self) {
+        let rows = self.hashes.len();
+        self.texts.truncate(rows);
+        self.label_codes.truncate(self.first_label());
+        self.labels.truncate(self.known.0);
+        self.splits.truncate(self.known.1);
+        for column in &mut self.columns {
+            column.truncate(rows);
+        }
+        self.start_row();
+    }
+
+    fn check_tables(&self) -> Result<(), ImportError> {
+        let limits = &self.options.limits;
+        let file = || self.file.clone();
+        if self.labels.names.len() > limits.classes {
+            let column = LABEL_COLUMN.to_owned();
+            return Err(ImportError::TooManyClasses {
+                file: file(),
+                column,
+                limit: limits.classes,
+            });
+        }
+        if self.splits.names.len() > limits.splits {
+            let column = SPLIT_COLUMN.to_owned();
+            return Err(ImportError::TooManySplits { file: file(), column, limit: limits.splits });
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, bytes: usize) -> Result<(), ImportError> {
+        let rows = self.hashes.len();
+        let columns = self.columns.iter_mut().filter_map(|column| {
+            let array = column.take()?;
+            Some((column.name.clone(), array))
+        });
+        let columns = columns.collect();
+        let take_u16 = std::mem::replace(&mut self.row_splits, Vec::with_capacity(rows));
+        let batch = BatchRows {
+            texts: self.texts.take(None),
+            columns,
+            label_codes: std::mem::take(&mut self.label_codes),
+            label_ends: std::mem::take(&mut self.label_ends),
+            arity: self.arity,
+            splits: take_u16,
+            hashes: std::mem::replace(&mut self.hashes, Vec::with_capacity(rows)),
+            bytes,
+        };
+        self.column_bytes = 0;
+        self.writer.write(batch)?;
+        self.progress
+            .advance(ImportProgress { bytes_read: self.bytes_read.get(), rows: self.rows });
+        if self.progress.is_cancelled() {
+            return Err(ImportError::Cancelled);
+        }
+        Ok(())
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, ProblemReason> {
+    simdutf8::compat::from_utf8(bytes)
+        .map_err(|error| ProblemReason::NotUtf8 { at: error.valid_up_to() + 1 })
+}

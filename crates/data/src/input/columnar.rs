@@ -1,0 +1,224 @@
+//! Rows of Parquet and Arrow files. Strings, integers, floats and truth values keep their
+//! types; anything else becomes text as Arrow displays it.
+
+use std::io::BufReader;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeListArray, LargeStringArray,
+    RecordBatch, UInt64Array,
+};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::guarded;
+use super::source::{OpenedSource, SourceContext, spool};
+use crate::import::{Cell, ImportError, Position, ProblemReason, RowSink, Target};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 8192;
+
+pub(crate) fn read_parquet(
+    opened: OpenedSource<'_>,
+    context: &mut SourceContext<'_, '_>,
+) -> Result<(), ImportError> {
+    let file = context.sink.file().to_owned();
+    let damaged =
+        |detail: String| ImportError::Damaged { file: file.clone(), format: "parquet", detail };
+    let spooled = spool(opened.reader, context)?;
+    let (schema, reader) = guarded(&file, "parquet", || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(spooled)
+            .map_err(|error| damaged(error.to_string()))?;
+        let schema = Arc::clone(builder.schema());
+        let reader = builder.with_batch_size(BATCH_ROWS).build();
+        Ok((schema, reader.map_err(|error| damaged(error.to_string()))?))
+    })?;
+    read_batches("parquet", &schema, reader, context)
+}
+
+pub(crate) fn read_arrow_file(
+    opened: OpenedSource<'_>,
+    context: &mut SourceContext<'_, '_>,
+) -> Result<(), ImportError> {
+    let file = context.sink.file().to_owned();
+    let spooled = spool(opened.reader, context)?;
+    let reader = guarded(&file, "arrow", || {
+        FileReader::try_new(BufReader::new(spooled), None).map_err(|error| ImportError::Damaged {
+            file: file.clone(),
+            format: "arrow",
+            detail: error.to_string(),
+        })
+    })?;
+    let schema = reader.schema();
+    read_batches("arrow", &schema, reader, context)
+}
+
+pub(crate) fn read_arrow_stream(
+    opened: OpenedSource<'_>,
+    context: &mut SourceContext<'_, '_>,
+) -> Result<(), ImportError> {
+    let file = context.sink.file().to_owned();
+    let reader = guarded(&file, "arrow", || {
+        StreamReader::try_new(BufReader::new(opened.reader), None)
+            .map_err(|error| stream_error(&file, error))
+    })?;
+    let schema = reader.schema();
+    read_batches("arrow", &schema, reader, context)
+}
+
+fn stream_error(file: &str, error: ArrowError) -> ImportError {
+    match error {
+        ArrowError::IoError(_, source) => super::read_error(file, source),
+        error => {
+            let detail = error.to_string();
+            ImportError::Damaged { file: file.to_owned(), format: "arrow", detail }
+        }
+    }
+}
+
+fn read_batches(
+    format: &'static str,
+    schema: &Schema,
+    mut batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    context: &mut SourceContext<'_, '_>,
+) -> Result<(), ImportError> {
+    let file = context.sink.file().to_owned();
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let targets = context.sink.resolve(context.plan, &names)?;
+    let mut row = 0;
+    loop {
+        let next = guarded(&file, format, || {
+            batches.next().transpose().map_err(|error| stream_error(&file, error))
+        })?;
+        let Some(batch) = next else {
+            return Ok(());
+        };
+        let columns = guarded(&file, format, || {
+            let columns = batch.columns().iter().zip(&targets).zip(&names);
+            columns
+                .filter(|((_, target), _)| **target != Target::Ignored)
+                .map(|((array, &target), name)| {
+                    let values =
+                        Values::of(array, target).map_err(|error| stream_error(&file, error))?;
+                    Ok((name.as_str(), target, values))
+                })
+                .collect::<Result<Vec<_>, ImportError>>()
+        })?;
+        for index in 0..batch.num_rows() {
+            row += 1;
+            let put = columns.iter().try_for_each(|(name, target, values)| {
+                values.put(context.sink, *target, index).map_err(|reason| (name, reason))
+            });
+            match put {
+                Ok(()) => context.sink.finish_row(|| Position::Row(row))?,
+                Err((name, reason)) => {
+                    let column = Some((*name).to_owned());
+                    context.sink.reject_row_in(Position::Row(row), column, reason)?;
+                }
+            }
+        }
+    }
+}
+
+/// The values of one column of a batch, in one of the few shapes that are told apart.
+enum Values {
+    Text(LargeStringArray),
+    Int(Int64Array),
+    UInt(UInt64Array),
+    Float(Float64Array),
+    Bool(BooleanArray),
+    /// Labels.
+    List(LargeListArray),
+    /// Shown as text.
+    Other(ArrayRef),
+}
+
+impl Values {
+    fn of(array: &ArrayRef, target: Target) -> Result<Self, ArrowError> {
+        use DataType as T;
+        let cast = |to: &DataType| arrow_cast::cast(array, to);
+        Ok(match array.data_type() {
+            T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Null => {
+                Self::Text(cast(&T::LargeUtf8)?.as_string::<i64>().clone())
+            }
+            T::Dictionary(_, values)
+                if matches!(**values, T::Utf8 | T::LargeUtf8 | T::Utf8View) =>
+            {
+                Self::Text(cast(&T::LargeUtf8)?.as_string::<i64>().clone())
+            }
+            T::Dictionary(_, values) => Self::of(&cast(values)?, target)?,
+            T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 => {
+                Self::Int(cast(&T::Int64)?.as_primitive::<Int64Type>().clone())
+            }
+            T::UInt64 => Self::UInt(array.as_primitive::<UInt64Type>().clone()),
+            T::Float16 | T::Float32 | T::Float64 => {
+                Self::Float(cast(&T::Float64)?.as_primitive::<Float64Type>().clone())
+            }
+            T::Boolean => Self::Bool(array.as_boolean().clone()),
+            T::List(_)
+            | T::LargeList(_)
+            | T::FixedSizeList(..)
+            | T::ListView(_)
+            | T::LargeListView(_)
+                if target == Target::Label =>
+            {
+                let item = Arc::new(Field::new_list_field(T::LargeUtf8, true));
+                Self::List(cast(&T::LargeList(item))?.as_list::<i64>().clone())
+            }
+            _ => Self::Other(Arc::clone(array)),
+        })
+    }
+
+    fn put(&self, sink: &mut RowSink<'_>, target: Target, row: usize) -> Result<(), ProblemReason> {
+        let null = match self {
+            Self::Text(array) => array.is_null(row),
+            Self::Int(array) => array.is_null(row),
+            Self::UInt(array) => array.is_null(row),
+            Self::Float(array) => array.is_null(row),
+            Self::Bool(array) => array.is_null(row),
+            Self::List(array) => array.is_null(row),
+            Self::Other(array) => array.is_null(row),
+        };
+        if null {
+            return sink.put(target, Cell::Null);
+        }
+        match self {
+            Self::Text(array) => sink.put(target, Cell::Text(array.value(row).as_bytes())),
+            Self::Int(array) => sink.put(target, Cell::Int(array.value(row))),
+            Self::UInt(array) => match i64::try_from(array.value(row)) {
+                Ok(value) => sink.put(target, Cell::Int(value)),
+                Err(_) => sink.put(target, Cell::Text(array.value(row).to_string().as_bytes())),
+            },
+            Self::Float(array) => sink.put(target, Cell::Float(array.value(row))),
+            Self::Bool(array) => sink.put(target, Cell::Bool(array.value(row))),
+            Self::List(array) => {
+                let labels = array.value(row);
+                let labels = labels.as_string::<i64>();
+                sink.begin_label_list()?;
+                labels.iter().flatten().try_for_each(|label| sink.add_label(label.as_bytes()))
+            }
+            Self::Other(array) => {
+                let refuse = || match target {
+                    Target::Text => ProblemReason::TextType { found: "not text" },
+                    Target::Label => ProblemReason::LabelType { found: "neither text nor number" },
+                    Target::Split => ProblemReason::SplitType { found: "neither text nor number" },
+                    Target::Column(_) | Target::Ignored => {
+                        ProblemReason::CellError { code: "a value that cannot be shown".to_owned() }
+                    }
+                };
+                if matches!(target, Target::Text) {
+                    return Err(refuse());
+                }
+                let options = FormatOptions::new().with_display_error(false);
+                let shown = ArrayFormatter::try_new(array.as_ref(), &options)
+                    .and_then(|formatter| formatter.value(row).try_to_string())
+                    .map_err(|_| refuse())?;
+                sink.put(target, Cell::Text(shown.as_bytes()))
+            }
+        }
+    }
+}
