@@ -265,6 +265,8 @@ impl Placement {
         let mut gpus = entry.gpus;
         let mut plan = Plan { rebuild_ms: 0, worker, asks: Vec::new() };
         let mut open = self.reclaimables.open(worker, now, grace_ms);
+        // What each lease gives back in this plan, so that none counts for more than it is.
+        let mut given: BTreeMap<TaskId, u64> = BTreeMap::new();
         loop {
             let lack_bytes = request.memory_request_bytes.saturating_sub(free_bytes);
             let fits = lack_bytes == 0
@@ -274,24 +276,31 @@ impl Placement {
                 return (!plan.asks.is_empty()).then_some(plan);
             }
             let (holder, reclaimable) = open.next()?;
-            let lease = self.ledger.lease(reclaimable.task)?;
-            match reclaimable.kind {
+            let Some(lease) = self.ledger.lease(reclaimable.task) else { continue };
+            let given = given.entry(reclaimable.task).or_default();
+            let left_bytes = lease.charge_bytes().saturating_sub(*given);
+            if left_bytes == 0 {
+                continue;
+            }
+            let bytes = match reclaimable.kind {
                 // The holder is the task: its whole lease ends.
                 ReclaimableKind::IdleTemplate | ReclaimableKind::IdleContainer => {
-                    free_bytes += lease.charge_bytes();
                     gpus -= lease.limits.gpus;
                     if lease.class == class {
                         milli_cpu -= u64::from(lease.limits.milli_cpu);
                     }
                     plan.asks.push((holder, reclaimable.bytes));
+                    left_bytes
                 }
                 _ if lack_bytes == 0 => continue,
                 _ => {
                     let bytes = asked_of(&reclaimable, lack_bytes);
-                    free_bytes += bytes;
                     plan.asks.push((holder, bytes));
+                    bytes.min(left_bytes)
                 }
-            }
+            };
+            free_bytes += bytes;
+            *given += bytes;
             plan.rebuild_ms += reclaimable.rebuild_ms;
         }
     }
