@@ -54,8 +54,17 @@ pub struct JobProcess {
     /// What the job says; closed when its end of the channel is, or after it broke the protocol.
     pub messages: mpsc::Receiver<FromJob>,
     control: OwnedWriteHalf,
+    unread: Option<Unread>,
     readers: Vec<JoinHandle<()>>,
     failed_allocation_bytes: Arc<AtomicU64>,
+}
+
+/// The ends of a process's channels that are not read yet.
+struct Unread {
+    channel: OwnedReadHalf,
+    messages: mpsc::Sender<FromJob>,
+    output: pipe::Receiver,
+    error: pipe::Receiver,
 }
 
 impl JobProcess {
@@ -81,18 +90,33 @@ impl JobProcess {
             .map_err(std::io::Error::other)?;
         let (read, control) = control.into_split();
         let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
-        let failed_allocation_bytes = Arc::new(AtomicU64::new(0));
+        let unread = Some(Unread {
+            channel: read,
+            messages: sender,
+            output: pipe::Receiver::from_owned_fd(output)?,
+            error: pipe::Receiver::from_owned_fd(error)?,
+        });
+        let failed_allocation_bytes = Arc::default();
+        Ok(Self { handle, messages, control, unread, readers: Vec::new(), failed_allocation_bytes })
+    }
+
+    /// Begins to take in what the process says and prints; to be called once its start has
+    /// been told, so that nothing is told before that.
+    pub fn begin_reading(&mut self, attempt: &Arc<Attempt>) {
+        let Some(Unread { channel, messages, output, error }) = self.unread.take() else { return };
         let read_log = |pipe, stream| {
-            let pipe = pipe::Receiver::from_owned_fd(pipe)?;
-            let (attempt, noted) = (attempt.clone(), failed_allocation_bytes.clone());
-            Ok::<_, std::io::Error>(tokio::spawn(read_lines(pipe, stream, attempt, noted)))
+            tokio::spawn(read_lines(
+                pipe,
+                stream,
+                attempt.clone(),
+                self.failed_allocation_bytes.clone(),
+            ))
         };
-        let readers = vec![
-            tokio::spawn(read_messages(read, sender, attempt.clone())),
-            read_log(output, LogStream::Stdout)?,
-            read_log(error, LogStream::Stderr)?,
+        self.readers = vec![
+            read_log(output, LogStream::Stdout),
+            read_log(error, LogStream::Stderr),
+            tokio::spawn(read_messages(channel, messages, attempt.clone())),
         ];
-        Ok(Self { handle, messages, control, readers, failed_allocation_bytes })
     }
 
     /// Tells the job something. Lost when the job does not listen: it is then killed in time.

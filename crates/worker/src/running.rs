@@ -246,6 +246,7 @@ impl Running {
     fn note_started(&mut self, process_id: u32) {
         self.started = Instant::now();
         self.attempt.record([Event::Started { process_id }]);
+        self.process.begin_reading(&self.attempt);
         let watched = Arc::new(Watched::new(
             self.attempt.id,
             process_id,

@@ -88,7 +88,8 @@ pub fn reap() -> Option<Reaped> {
         if pid < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
             continue;
         }
-        let process = Pid::from_raw(pid).filter(|_| pid > 0)?;
+        // None has ended, or there is none at all.
+        let process = if pid > 0 { Pid::from_raw(pid)? } else { return None };
         let time = |value: libc::timeval| {
             Duration::from_micros(value.tv_sec as u64 * 1_000_000 + value.tv_usec as u64)
         };
