@@ -119,10 +119,10 @@ fn changes_until_it_is_killed() {
     let Some(file) = std::env::var_os(CATALOG_VARIABLE) else { return };
     let catalog = Arc::new(SqliteCatalog::open(&PathBuf::from(file)).unwrap());
     run(async {
-        let mut chains = Vec::new();
+        let mut chains = tokio::task::JoinSet::new();
         for chain in 0..CHAINS {
             let catalog = Arc::clone(&catalog);
-            chains.push(tokio::spawn(async move {
+            chains.spawn(async move {
                 loop {
                     for kind in KINDS {
                         let number = count(&catalog, kind, chain).await + 1;
@@ -131,11 +131,9 @@ fn changes_until_it_is_killed() {
                         std::io::stdout().write_all(line.as_bytes()).unwrap();
                     }
                 }
-            }));
+            });
         }
-        for chain in chains {
-            chain.await.unwrap();
-        }
+        panic!("a chain ended: {:?}", chains.join_next().await);
     });
 }
 

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use corral_catalog::behaviour::run;
+use corral_catalog::behaviour::{RandomChanges, run};
 use corral_catalog::{
     Catalog, CatalogError, DatasetRecords, FORMAT_VERSION, NewDatasetVersion, NewRecord,
     SqliteCatalog,
@@ -189,4 +189,26 @@ fn a_change_that_nobody_waits_for_is_whole() {
         let default = catalog.workspace(W).await.unwrap();
         assert_eq!(default.name.as_str(), "default");
     });
+}
+
+#[test]
+fn random_changes_agree_with_a_model_across_reopening() {
+    for seed in 0..40 {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.sqlite");
+        run(async {
+            let mut changes = RandomChanges::new(seed);
+            let mut catalog = SqliteCatalog::open(&file).unwrap();
+            for _ in 0..10 {
+                for _ in 0..1 + changes.choose(30) {
+                    changes.step(&catalog).await;
+                }
+                if changes.choose(2) == 0 {
+                    drop(catalog);
+                    catalog = SqliteCatalog::open(&file).unwrap();
+                }
+                changes.compare(&catalog).await;
+            }
+        });
+    }
 }

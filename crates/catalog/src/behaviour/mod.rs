@@ -7,6 +7,7 @@
 mod blobs;
 mod models;
 mod pages;
+mod random;
 mod requests;
 mod runs;
 mod tokens;
@@ -15,6 +16,7 @@ mod versions;
 pub use blobs::*;
 pub use models::*;
 pub use pages::*;
+pub use random::RandomChanges;
 pub use requests::*;
 pub use runs::*;
 pub use tokens::*;
