@@ -1,1 +1,24 @@
-fn main() {}
+//! The one binary: server, worker, supervisor and command line.
+
+mod cli;
+mod client;
+mod config;
+mod data_dir;
+mod failure;
+mod output;
+mod supervisor;
+mod train_job;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run(cli::CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,0 +1,20 @@
+//! The server: the edges of Corral and the wiring of its services.
+
+pub mod api;
+mod auth;
+mod backup;
+mod collect;
+mod completion;
+mod error;
+mod guard;
+mod listen;
+mod rest;
+mod run;
+mod state;
+pub mod training_job;
+mod worker;
+
+pub use auth::{Access, new_token_secret};
+pub use backup::{RestoreError, Restored, restore};
+pub use error::ServerError;
+pub use run::{READY_LINE, ServerOptions, TlsFiles, run};

@@ -1,0 +1,212 @@
+//! `corral workspace`, `token`, `backup`, `restore`, `gc` and `config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use corral_server::api::{
+    CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, Page, TokenDetail, WorkspaceDetail,
+};
+use corral_types::display_bytes;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::train::parse_seconds;
+use crate::config::{SETTINGS, Secrecy};
+use crate::data_dir::DataDir;
+use crate::failure::reported;
+use crate::output::{count, fields, table};
+
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceCommand {
+    /// Create a workspace
+    Create { name: String },
+    /// List the workspaces
+    Ls,
+    /// Remove a workspace that holds nothing
+    Rm { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token; its secret is shown once
+    Create {
+        name: String,
+        /// What it may do: read, write, predict, admin
+        #[arg(long, value_delimiter = ',', default_value = "read,write,predict")]
+        scopes: Vec<String>,
+        /// The workspace in which it acts; the caller's when absent
+        #[arg(long)]
+        workspace: Option<String>,
+        /// When it ends, such as 90d; never when absent
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List the tokens
+    Ls,
+    /// Revoke a token by its id
+    Rm { id: String },
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// A file that `corral backup` wrote
+    file: PathBuf,
+    /// The directory to make; it must be empty or absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every setting, its value, and where that stands
+    Show,
+}
+
+pub async fn workspace(command: WorkspaceCommand, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    match command {
+        WorkspaceCommand::Create { name } => {
+            let request =
+                client.post(&["v1", "workspaces"]).json(&CreateWorkspaceRequest { name });
+            let detail: WorkspaceDetail = client.json(request).await?;
+            context.output.show(&detail, |detail| format!("created {}", detail.name));
+        }
+        WorkspaceCommand::Ls => {
+            let items = client.list::<WorkspaceDetail>(&["v1", "workspaces"]).await?;
+            context.output.show(&Page { items, next: None }, |page| {
+                let rows = page.items.iter();
+                table(
+                    ["name", "id", "created"],
+                    rows.map(|item| [item.name.clone(), item.id.clone(), item.created.clone()]),
+                )
+            });
+        }
+        WorkspaceCommand::Rm { name } => {
+            client.send(client.request(Method::DELETE, &["v1", "workspaces", &name])).await?;
+            eprintln!("removed the workspace {name}");
+        }
+    }
+    Ok(())
+}
+
+pub async fn token(command: TokenCommand, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    match command {
+        TokenCommand::Create { name, scopes, workspace, expires } => {
+            let expires_in_seconds = expires.as_deref().map(parse_seconds).transpose()?;
+            let request = client.post(&["v1", "tokens"]).json(&CreateTokenRequest {
+                name,
+                scopes,
+                workspace,
+                expires_in_seconds,
+            });
+            let detail: TokenDetail = client.json(request).await?;
+            context.output.show(&detail, |detail| {
+                eprintln!("this secret is shown once; only its hash is kept");
+                detail.secret.clone().unwrap_or_default()
+            });
+        }
+        TokenCommand::Ls => {
+            let items = client.list::<TokenDetail>(&["v1", "tokens"]).await?;
+            context.output.show(&Page { items, next: None }, |page| {
+                let rows = page.items.iter().map(|token| {
+                    [
+                        token.id.clone(),
+                        token.name.clone(),
+                        token.workspace.clone(),
+                        token.scopes.join(","),
+                        token.created.clone(),
+                        match (&token.expires, token.revoked) {
+                            (_, true) => "revoked".to_owned(),
+                            (Some(expires), false) => expires.clone(),
+                            (None, false) => "never".to_owned(),
+                        },
+                    ]
+                });
+                table(["id", "name", "workspace", "scopes", "created", "ends"], rows)
+            });
+        }
+        TokenCommand::Rm { id } => {
+            client.send(client.request(Method::DELETE, &["v1", "tokens", &id])).await?;
+            eprintln!("revoked {id}");
+        }
+    }
+    Ok(())
+}
+
+pub async fn backup(args: BackupArgs, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    client.download(client.get(&["v1", "backup"]), Some(&args.file)).await?;
+    let bytes = std::fs::metadata(&args.file)?.len();
+    eprintln!("wrote {} ({})", args.file.display(), display_bytes(bytes));
+    Ok(())
+}
+
+pub fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<()> {
+    let data_dir = DataDir::open_empty(&args.data_dir).map_err(reported)?;
+    let restored = corral_server::restore(&args.file, &data_dir.server()).map_err(reported)?;
+    data_dir.complete().map_err(reported)?;
+    context.output.show(&json!({"blobs": restored.blobs, "bytes": restored.bytes}), |_| {
+        format!(
+            "restored {} blobs, {}; run it with\n  corral up --data-dir {}",
+            count(restored.blobs),
+            display_bytes(restored.bytes),
+            args.data_dir.display()
+        )
+    });
+    Ok(())
+}
+
+pub async fn collect(context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    let answer: CollectAnswer = client.json(client.post(&["v1", "gc"])).await?;
+    context.output.show(&answer, |answer| {
+        format!(
+            "removed {} blobs, {}; kept {}",
+            count(answer.removed_blobs),
+            display_bytes(answer.removed_bytes),
+            count(answer.kept_blobs)
+        )
+    });
+    Ok(())
+}
+
+pub fn config(command: &ConfigCommand, context: &Context) -> anyhow::Result<()> {
+    let ConfigCommand::Show = command;
+    let rows: Vec<[String; 5]> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let found = context.settings.get(setting.key);
+            let (value, origin) =
+                found.map_or((String::new(), "not set"), |(value, origin)| (value, origin.as_str()));
+            let hidden = setting.secrecy == Secrecy::Secret && !value.is_empty();
+            let value = if hidden { "(hidden)".to_owned() } else { value };
+            [
+                setting.key.to_owned(),
+                value,
+                origin.to_owned(),
+                setting.environment.to_owned(),
+                setting.description.to_owned(),
+            ]
+        })
+        .collect();
+    let entries = rows.iter().map(|[key, value, origin, environment, _]| {
+        (key.clone(), json!({"value": value, "origin": origin, "environment": environment}))
+    });
+    let file = context.settings.file().map(|path| path.display().to_string());
+    let whole = json!({"file": file, "settings": entries.collect::<serde_json::Map<_, Value>>()});
+    context.output.show(&whole, |_| {
+        let file = file.clone().unwrap_or_else(|| "none".to_owned());
+        fields([("configuration file", file)])
+            + "\n"
+            + &table(["key", "value", "from", "environment", "meaning"], rows.clone())
+    });
+    Ok(())
+}

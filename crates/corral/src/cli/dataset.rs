@@ -1,0 +1,340 @@
+//! `corral dataset`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use corral_server::api::{
+    DatasetDetail, DatasetSummary, ImportAnswer, ImportQuery, Page, Rows,
+};
+use corral_types::{ErrorKind, Failure, display_bytes};
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Method;
+use tokio_util::io::ReaderStream;
+
+use super::{Context, Versioned};
+use crate::client::Client;
+use crate::failure::refusal;
+use crate::output::{count, draws_progress, fields, table};
+
+/// Bytes read from a file at once: large enough that neither disk nor socket waits.
+const UPLOAD_BLOCK_BYTES: usize = 256 * 1024;
+
+/// How many classes `show` lists before it says how many more there are.
+const SHOWN_CLASSES: usize = 20;
+
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Import files as a data set, or append to one
+    Import(ImportArgs),
+    /// List the data sets
+    Ls,
+    /// Show schema, sizes, classes and text lengths
+    Show {
+        /// The data set, or NAME@VERSION
+        name: Versioned,
+    },
+    /// Show the first rows
+    Head {
+        /// The data set, or NAME@VERSION
+        name: Versioned,
+        /// How many rows
+        #[arg(short = 'n', long, default_value_t = 10)]
+        rows: u32,
+    },
+    /// Write a data set to a file or standard output
+    Export {
+        /// The data set, or NAME@VERSION
+        name: Versioned,
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: ExportFormat,
+        /// Where to write; standard output when absent
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Remove a data set and what was derived from it
+    Rm { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The data set's name
+    name: String,
+    /// CSV, TSV, JSONL, Parquet, Arrow, XLSX or plain text; also gzip or zstd.
+    /// SPLIT=FILE puts all its rows into that split
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// The column that holds the text
+    #[arg(long, value_name = "COLUMN")]
+    text: Option<String>,
+    /// The column that holds the label or the list of labels
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// The column that names the split
+    #[arg(long, value_name = "COLUMN")]
+    split: Option<String>,
+    /// Draw splits, stratified by class, as in test=0.1,valid=0.1
+    #[arg(long, value_name = "SHARES", conflicts_with = "split")]
+    draw: Option<String>,
+    /// The seed of the draw
+    #[arg(long, requires = "draw")]
+    seed: Option<u64>,
+    /// Append to the data set instead of creating it
+    #[arg(long)]
+    append: bool,
+    /// What to do with rows that cannot be read
+    #[arg(long, value_enum)]
+    on_error: Option<OnError>,
+    /// csv, tsv, jsonl, parquet, arrow, xlsx or text, instead of finding out
+    #[arg(long)]
+    format: Option<String>,
+    /// The character between fields, or `tab`
+    #[arg(long, value_name = "CHAR")]
+    delimiter: Option<String>,
+    /// utf-8, utf-16le, utf-16be or windows-1252
+    #[arg(long)]
+    encoding: Option<String>,
+    /// Whether the first line names the columns: present or absent
+    #[arg(long)]
+    header: Option<String>,
+    /// Separates several labels in one field
+    #[arg(long, value_name = "TEXT")]
+    label_separator: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnError {
+    /// Import nothing
+    Fail,
+    /// Leave the rows out and say which
+    Skip,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ExportFormat {
+    Csv,
+    Jsonl,
+    Parquet,
+    Arrow,
+}
+
+pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    match command {
+        DatasetCommand::Import(args) => import(args, context, &client).await,
+        DatasetCommand::Ls => {
+            let items = client.list::<DatasetSummary>(&["v1", "datasets"]).await?;
+            context.output.show(&Page { items, next: None }, |page| {
+                let rows = page.items.iter().map(|set| {
+                    [
+                        set.name.clone(),
+                        set.version.to_string(),
+                        count(set.rows),
+                        count(set.classes),
+                        display_bytes(set.bytes),
+                        set.created.clone(),
+                    ]
+                });
+                table(["name", "#version", "#rows", "#classes", "#size", "created"], rows)
+            });
+            Ok(())
+        }
+        DatasetCommand::Show { name } => {
+            let request = client.get(&["v1", "datasets", &name.name]).query(&name.query());
+            let detail: DatasetDetail = client.json(request).await?;
+            context.output.show(&detail, describe);
+            Ok(())
+        }
+        DatasetCommand::Head { name, rows } => {
+            let request = client
+                .get(&["v1", "datasets", &name.name, "rows"])
+                .query(&name.query())
+                .query(&[("limit", rows)]);
+            let rows: Rows = client.json(request).await?;
+            context.output.show(&rows, |rows| {
+                let lines = rows.rows.iter().map(|row| {
+                    let cell = |key: &str| match row.get(key) {
+                        None | Some(serde_json::Value::Null) => String::new(),
+                        Some(serde_json::Value::String(text)) => shorten(text),
+                        Some(serde_json::Value::Array(items)) => {
+                            let words = items.iter().filter_map(|item| item.as_str());
+                            words.collect::<Vec<_>>().join(", ")
+                        }
+                        Some(other) => other.to_string(),
+                    };
+                    [cell("row_id"), cell("split"), cell("labels"), cell("text")]
+                });
+                table(["#row", "split", "labels", "text"], lines)
+            });
+            Ok(())
+        }
+        DatasetCommand::Export { name, format, output } => {
+            let format = match format {
+                ExportFormat::Csv => "csv",
+                ExportFormat::Jsonl => "jsonl",
+                ExportFormat::Parquet => "parquet",
+                ExportFormat::Arrow => "arrow",
+            };
+            let request = client
+                .get(&["v1", "datasets", &name.name, "export"])
+                .query(&name.query())
+                .query(&[("format", format)]);
+            client.download(request, output.as_deref()).await
+        }
+        DatasetCommand::Rm { name } => {
+            client.send(client.request(Method::DELETE, &["v1", "datasets", &name])).await?;
+            eprintln!("removed the data set {name}");
+            Ok(())
+        }
+    }
+}
+
+async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow::Result<()> {
+    let query = ImportQuery {
+        text: args.text,
+        label: args.label,
+        split: args.split,
+        format: args.format,
+        delimiter: args.delimiter,
+        encoding: args.encoding,
+        header: args.header,
+        label_separator: args.label_separator,
+        on_error: args.on_error.map(|on_error| match on_error {
+            OnError::Fail => "fail".to_owned(),
+            OnError::Skip => "skip".to_owned(),
+        }),
+        draw: args.draw,
+        seed: args.seed,
+        mode: Some(if args.append { "append" } else { "create" }.to_owned()),
+        file_name: None,
+    };
+    let mut form = reqwest::multipart::Form::new();
+    let bar = ProgressBar::hidden();
+    let mut total_bytes = 0;
+    for argument in &args.files {
+        let (split, path) = split_and_path(argument);
+        let file = tokio::fs::File::open(&path).await.map_err(|error| {
+            refusal(Failure::new(
+                ErrorKind::NotFound,
+                format!("open {}: {error}", path.display()),
+            ))
+        })?;
+        let length = file.metadata().await.context("read the file's length")?.len();
+        total_bytes += length;
+        let sent = bar.clone();
+        let stream = ReaderStream::with_capacity(file, UPLOAD_BLOCK_BYTES).inspect(move |block| {
+            if let Ok(block) = block {
+                sent.inc(block.len() as u64);
+            }
+        });
+        let file_name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let body = reqwest::Body::wrap_stream(stream);
+        let part = reqwest::multipart::Part::stream_with_length(body, length).file_name(file_name);
+        // The field's name carries the split, so that a plain form upload can do the same.
+        let field = split.map_or_else(|| "file".to_owned(), |split| format!("file:{split}"));
+        form = form.part(field, part);
+    }
+    if draws_progress() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        bar.set_length(total_bytes);
+        bar.set_style(
+            ProgressStyle::with_template("importing {bar:30} {bytes}/{total_bytes} {eta}")
+                .expect("the template is well formed"),
+        );
+    }
+    let request =
+        client.post(&["v1", "datasets", &args.name, "import"]).query(&query).multipart(form);
+    let answer: anyhow::Result<ImportAnswer> = client.json(request).await;
+    bar.finish_and_clear();
+    context.output.show(&answer?, |answer| {
+        let report = &answer.report;
+        let mut text = String::new();
+        for file in &report.files {
+            text += &format!("{}: {} rows, {}\n", file.file, count(file.rows), file.read_as);
+        }
+        if report.skipped_rows > 0 {
+            text += &format!("\nleft out {} rows:\n", count(report.skipped_rows));
+            for problem in &report.problems {
+                text += &format!("  {problem}\n");
+            }
+        }
+        text + "\n" + &describe(&answer.dataset)
+    });
+    Ok(())
+}
+
+/// `SPLIT=FILE` taken apart, unless a file of that whole name is there.
+fn split_and_path(argument: &str) -> (Option<String>, PathBuf) {
+    let whole = PathBuf::from(argument);
+    match argument.split_once('=') {
+        Some((split, path)) if !whole.exists() && !split.is_empty() && !split.contains('/') => {
+            (Some(split.to_owned()), PathBuf::from(path))
+        }
+        _ => (None, whole),
+    }
+}
+
+fn describe(set: &DatasetDetail) -> String {
+    let columns: Vec<_> =
+        set.columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect();
+    let splits: Vec<_> = set
+        .splits
+        .iter()
+        .map(|split| {
+            let name = if split.name.is_empty() { "(none)" } else { &split.name };
+            format!("{name} {}", count(split.rows))
+        })
+        .collect();
+    let lengths: Vec<_> =
+        set.text_chars.iter().map(|q| format!("{}% {}", q.percent, count(q.value))).collect();
+    let mut text = fields([
+        ("data set", format!("{}@{}", set.name, set.version)),
+        ("manifest", set.manifest.clone()),
+        ("rows", count(set.rows)),
+        ("size", format!("{} in {} parts", display_bytes(set.bytes), set.parts)),
+        ("columns", columns.join(", ")),
+        ("text", set.text_column.clone()),
+        ("splits", splits.join(", ")),
+        (
+            "classes",
+            format!(
+                "{}{}",
+                count(set.classes.len() as u64),
+                if set.multi_label { ", several a row" } else { "" }
+            ),
+        ),
+        ("unlabelled", count(set.unlabelled_rows)),
+        ("duplicates", count(set.duplicate_rows)),
+        ("empty texts", count(set.empty_texts)),
+        ("characters", lengths.join("  ")),
+    ]);
+    let mut classes: Vec<_> = set.classes.iter().collect();
+    classes.sort_by_key(|(name, rows)| (std::cmp::Reverse(**rows), name.as_str()));
+    let most = classes.first().map_or(1, |(_, rows)| (**rows).max(1));
+    if !classes.is_empty() {
+        text += "\n";
+        let rows = classes.iter().take(SHOWN_CLASSES).map(|(name, rows)| {
+            let bar = "▇".repeat((**rows * 30).div_ceil(most) as usize);
+            [shorten(name), count(**rows), bar]
+        });
+        text += &table(["class", "#rows", ""], rows);
+        text += "\n";
+    }
+    if classes.len() > SHOWN_CLASSES {
+        text += &format!("and {} more classes\n", count((classes.len() - SHOWN_CLASSES) as u64));
+    }
+    text
+}
+
+/// One line of at most 100 characters.
+fn shorten(text: &str) -> String {
+    const SHOWN_CHARS: usize = 100;
+    let mut line: String =
+        text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        line.push('…');
+    }
+    line
+}

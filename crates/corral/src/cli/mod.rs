@@ -1,0 +1,221 @@
+//! The command line: what can be typed, one file a noun.
+
+mod admin;
+mod dataset;
+mod doctor;
+mod encoder;
+mod endpoint;
+mod events;
+mod job;
+mod model;
+mod predict;
+mod processes;
+mod taxonomy;
+mod train;
+mod up;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::config::{ClientConfig, Settings};
+use crate::failure::reported;
+use crate::output::Output;
+
+/// Classifiers from text and a taxonomy, and the machine they run on.
+#[derive(Debug, Parser)]
+#[command(name = "corral", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct GlobalArgs {
+    /// The server to ask [env: CORRAL_URL]
+    #[arg(long, global = true, value_name = "URL", display_order = 900)]
+    url: Option<String>,
+    /// The token to show it [env: CORRAL_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", display_order = 901)]
+    token: Option<String>,
+    /// Write JSON to standard output instead of text
+    #[arg(long, global = true, display_order = 902)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a server and a worker on this machine
+    Up(up::UpArgs),
+    /// Import, look at and export data sets
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Import and look at taxonomies
+    #[command(subcommand)]
+    Taxonomy(taxonomy::TaxonomyCommand),
+    /// Train a model on a data set in the background
+    Train(train::TrainArgs),
+    /// Look at and end background jobs
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Look at, export and import models
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Point an endpoint at a model
+    Deploy(endpoint::DeployArgs),
+    /// Look at and remove endpoints
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
+    /// Ask an endpoint or a model file for predictions
+    Predict(predict::PredictArgs),
+    /// Install and list sentence encoders
+    #[command(subcommand)]
+    Encoder(encoder::EncoderCommand),
+    /// Create, list and remove workspaces
+    #[command(subcommand)]
+    Workspace(admin::WorkspaceCommand),
+    /// Create, list and revoke tokens
+    #[command(subcommand)]
+    Token(admin::TokenCommand),
+    /// Run a worker, or list the workers there are
+    #[command(args_conflicts_with_subcommands = true)]
+    Worker(processes::WorkerArgs),
+    /// Write everything the server keeps into one file
+    Backup(admin::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(admin::RestoreArgs),
+    /// Remove stored bytes that nothing refers to any more
+    Gc,
+    /// Say what this machine can do and what is wrong with it
+    Doctor(doctor::DoctorArgs),
+    /// Show the settings in force
+    #[command(subcommand)]
+    Config(admin::ConfigCommand),
+    /// The server process under `corral up`
+    #[command(hide = true)]
+    Server(processes::ServerArgs),
+    /// The process in which a worker's tasks are born
+    #[command(hide = true)]
+    Launcher,
+    /// The process of one job attempt
+    #[command(hide = true)]
+    JobProcess,
+}
+
+/// What a command needs beside its own arguments.
+pub struct Context {
+    pub settings: Settings,
+    pub output: Output,
+    global: GlobalArgs,
+}
+
+impl Context {
+    /// A client of the server that flags, environment or file name.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        let setting = |key: &str| self.settings.value(key);
+        Client::new(&ClientConfig {
+            url: self.global.url.clone().or_else(|| setting("client.url")).unwrap_or_default(),
+            token: self.global.token.clone().or_else(|| setting("client.token")),
+            ca_certificate: setting("client.ca_certificate").map(PathBuf::from),
+        })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever the command could not do, to be reported with its hint.
+pub fn run(command_line: CommandLine) -> anyhow::Result<()> {
+    let CommandLine { global, command } = command_line;
+    // The processes of a running system must not touch settings or start a thread first.
+    match command {
+        Command::Launcher => return processes::launcher(),
+        Command::JobProcess => return processes::job_process(),
+        _ => {}
+    }
+    let settings = Settings::load().map_err(reported)?;
+    let context = Context { settings, output: Output::from_flag(global.json), global };
+    match command {
+        Command::Up(args) => up::run(args, &context),
+        Command::Server(args) => processes::server(args),
+        Command::Worker(args) => processes::worker(args, &context),
+        Command::Restore(args) => admin::restore(&args, &context),
+        Command::Config(command) => admin::config(&command, &context),
+        command => {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(ask(command, &context))
+        }
+    }
+}
+
+/// The commands that are requests to a server.
+async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::Dataset(command) => dataset::run(command, context).await,
+        Command::Taxonomy(command) => taxonomy::run(command, context).await,
+        Command::Train(args) => train::run(args, context).await,
+        Command::Job(command) => job::run(command, context).await,
+        Command::Model(command) => model::run(command, context).await,
+        Command::Deploy(args) => endpoint::deploy(args, context).await,
+        Command::Endpoint(command) => endpoint::run(command, context).await,
+        Command::Predict(args) => predict::run(args, context).await,
+        Command::Encoder(command) => encoder::run(command, context).await,
+        Command::Workspace(command) => admin::workspace(command, context).await,
+        Command::Token(command) => admin::token(command, context).await,
+        Command::Backup(args) => admin::backup(args, context).await,
+        Command::Gc => admin::collect(context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
+        Command::Up(_)
+        | Command::Server(_)
+        | Command::Worker(_)
+        | Command::Restore(_)
+        | Command::Config(_)
+        | Command::Launcher
+        | Command::JobProcess => unreachable!("`run` has taken these"),
+    }
+}
+
+/// A thing's name and, after `@`, the number of a version.
+#[derive(Clone, Debug)]
+pub struct Versioned {
+    pub name: String,
+    pub version: Option<u32>,
+}
+
+impl std::str::FromStr for Versioned {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('@') {
+            None => Ok(Self { name: text.to_owned(), version: None }),
+            Some((name, number)) => {
+                let version = number.parse().map_err(|_| {
+                    format!("`{number}` after `@` is not a version number, as in {name}@3")
+                })?;
+                Ok(Self { name: name.to_owned(), version: Some(version) })
+            }
+        }
+    }
+}
+
+impl Versioned {
+    /// The version as the query of a request.
+    pub fn query(&self) -> Vec<(&'static str, String)> {
+        self.version.iter().map(|version| ("version", version.to_string())).collect()
+    }
+
+    /// As written on the command line and in requests.
+    pub fn written(&self) -> String {
+        match self.version {
+            None => self.name.clone(),
+            Some(version) => format!("{}@{version}", self.name),
+        }
+    }
+}

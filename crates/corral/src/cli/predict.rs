@@ -1,0 +1,148 @@
+//! `corral predict`.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use corral_classifier::{Encoder, Model, PredictOptions};
+use corral_encoder::MiniLm;
+use corral_server::api::{PredictAnswer, PredictRequest, Prediction, ScoredLabel};
+use corral_types::{ErrorKind, Failure};
+
+use super::Context;
+use crate::failure::{refusal, reported};
+use crate::output::Output;
+
+/// Texts in one request: enough to fill the encoder's batches, few enough to stay far
+/// below the body limit with texts of ordinary length.
+const TEXTS_PER_REQUEST: usize = 256;
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The endpoint to ask; with --model, the first text
+    #[arg(required_unless_present = "model")]
+    endpoint: Option<String>,
+    /// The texts; one a line from standard input when absent
+    texts: Vec<String>,
+    /// Predict here with a model's file instead of asking a server
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// The encoder's file, where the model needs one
+    #[arg(long, value_name = "FILE", requires = "model")]
+    encoder: Option<PathBuf>,
+    /// How many classes to name for each text
+    #[arg(short = 'k', long, default_value_t = 1)]
+    top_k: u32,
+    /// Name only classes at least this probable
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Only classes whose id begins with this
+    #[arg(long)]
+    prefix: Option<String>,
+}
+
+pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
+    let mut texts = args.texts.clone();
+    if args.model.is_some() {
+        texts.splice(0..0, args.endpoint.clone());
+    }
+    if texts.is_empty() {
+        let lines = std::io::stdin().lock().lines();
+        texts = lines.collect::<Result<_, _>>().context("read texts from standard input")?;
+    }
+    match (&args.model, &args.endpoint) {
+        (Some(model), _) => {
+            let answer = predict_here(model, &args, &texts)?;
+            show(context.output, &texts, &answer);
+        }
+        (None, Some(endpoint)) => {
+            let client = context.client()?;
+            let mut whole: Option<PredictAnswer> = None;
+            for texts in texts.chunks(TEXTS_PER_REQUEST) {
+                let request = client
+                    .post(&["v1", "endpoints", endpoint, "predict"])
+                    .json(&PredictRequest {
+                        texts: texts.to_vec(),
+                        top_k: Some(args.top_k),
+                        threshold: args.threshold,
+                        prefix: args.prefix.clone(),
+                    });
+                let answer: PredictAnswer = client.json(request).await?;
+                match &mut whole {
+                    None => whole = Some(answer),
+                    Some(whole) => whole.predictions.extend(answer.predictions),
+                }
+            }
+            if let Some(answer) = whole {
+                show(context.output, &texts, &answer);
+            }
+        }
+        (None, None) => unreachable!("the argument parser asks for one of them"),
+    }
+    Ok(())
+}
+
+fn predict_here(path: &Path, args: &PredictArgs, texts: &[String]) -> anyhow::Result<PredictAnswer> {
+    // A file from outside the store may change under a mapping, so it is read.
+    let model = Model::read(path).map_err(reported)?;
+    let needed = model.info().encoder;
+    let encoder = match (&needed, &args.encoder) {
+        (None, _) => None,
+        (Some(_), Some(path)) => Some(MiniLm::open(path).map_err(reported)?),
+        (Some(encoder), None) => {
+            return Err(refusal(
+                Failure::new(
+                    ErrorKind::Invalid,
+                    format!("the model needs the encoder {} and none was given", encoder.name),
+                )
+                .with_hint("name its file by --encoder, or import the model and ask an endpoint"),
+            ));
+        }
+    };
+    let options = PredictOptions {
+        top_k: args.top_k as usize,
+        threshold: args.threshold,
+        prefix: args.prefix.clone(),
+    };
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let encoder = encoder.as_ref().map(|encoder| encoder as &dyn Encoder);
+    let predictions = model.predict_batch(&texts, encoder, &options).map_err(reported)?;
+    let predictions = predictions.into_iter().map(|scored| Prediction {
+        labels: scored
+            .into_iter()
+            .map(|scored| ScoredLabel {
+                id: model.class_id(scored.class).to_owned(),
+                name: model.class_name(scored.class).to_owned(),
+                probability: scored.probability,
+            })
+            .collect(),
+    });
+    Ok(PredictAnswer {
+        model: path.display().to_string(),
+        version: 0,
+        predictions: predictions.collect(),
+    })
+}
+
+fn show(output: Output, texts: &[String], answer: &PredictAnswer) {
+    output.show(answer, |answer| {
+        let mut lines = String::new();
+        for (text, prediction) in texts.iter().zip(&answer.predictions) {
+            lines += text;
+            lines.push('\n');
+            if prediction.labels.is_empty() {
+                lines += "          none of the classes\n";
+            }
+            for label in &prediction.labels {
+                let name = if label.name == label.id {
+                    label.id.clone()
+                } else {
+                    format!("{}  {}", label.id, label.name)
+                };
+                lines += &format!("  {:5.1}%  {name}\n", label.probability * 100.0);
+            }
+        }
+        lines
+    });
+}

@@ -1,0 +1,171 @@
+//! The processes under `corral up`, and a worker that joins from elsewhere.
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use corral_server::api::{Page, WorkerDetail};
+use corral_server::{Access, ServerOptions, TlsFiles};
+use corral_telemetry::{LogFormat, start_logging};
+use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
+use corral_worker::{ServerAddress, WorkerOptions};
+
+use super::Context;
+use crate::data_dir::DataDir;
+use crate::failure::{refusal, reported};
+use crate::output::table;
+
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    #[arg(long)]
+    data_dir: PathBuf,
+    #[arg(long)]
+    worker_socket: PathBuf,
+    #[arg(long = "host")]
+    hosts: Vec<String>,
+    #[arg(long)]
+    no_auth: bool,
+    #[arg(long)]
+    tls_cert: Option<PathBuf>,
+    #[arg(long)]
+    tls_key: Option<PathBuf>,
+    #[arg(long, default_value_t = 30)]
+    job_retention_days: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
+    /// Run a worker for the server at this URL, which needs an admin token
+    #[arg(long, value_name = "URL", required_unless_present = "server_socket")]
+    join: Option<String>,
+    /// Where the worker keeps its files
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Memory that tasks may use [default: the machine's, less the reserve]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Memory left to the rest of the machine
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_reserve: Option<u64>,
+    /// Cores that tasks may use [default: the machine's]
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+    #[arg(long, hide = true, conflicts_with = "join")]
+    server_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkerCommand {
+    /// List the workers
+    Ls,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map_err(|error| error.to_string())
+}
+
+/// The server process: the listening socket is its standard input.
+pub fn server(args: ServerArgs) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text);
+    end_with_supervisor()?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("take over the socket")?;
+    let options = ServerOptions {
+        data_dir: args.data_dir,
+        listener: TcpListener::from(socket),
+        worker_socket: args.worker_socket,
+        hosts: args.hosts,
+        access: if args.no_auth { Access::Open } else { Access::Tokens },
+        admin_token: std::env::var("CORRAL_ADMIN_TOKEN").ok(),
+        tls: args
+            .tls_cert
+            .zip(args.tls_key)
+            .map(|(certificate, key)| TlsFiles { certificate, key }),
+        job_retention_days: args.job_retention_days,
+    };
+    corral_server::run(options).map_err(reported)
+}
+
+/// The worker process. Its launcher is started before any thread.
+pub fn worker(args: WorkerArgs, context: &Context) -> anyhow::Result<()> {
+    if let Some(WorkerCommand::Ls) = args.command {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(list(context));
+    }
+    start_logging(LogFormat::Text);
+    let executable = std::env::current_exe().context("find the path of this binary")?;
+    let (server, data_dir, _lock) = match (args.server_socket, args.join) {
+        (Some(socket), _) => {
+            end_with_supervisor()?;
+            let data_dir = args.data_dir.context("the worker's directory is missing")?;
+            (ServerAddress::UnixSocket(socket), data_dir, None)
+        }
+        (None, Some(url)) => {
+            let root = args.data_dir.ok_or_else(|| {
+                refusal(
+                    Failure::new(ErrorKind::Invalid, "a joining worker needs a directory")
+                        .with_hint("name one of its own by --data-dir"),
+                )
+            })?;
+            let directory = DataDir::open(&root).map_err(reported)?;
+            (ServerAddress::Url(url), directory.worker(), Some(directory))
+        }
+        (None, None) => unreachable!("the argument parser asks for one of them"),
+    };
+    let options = WorkerOptions {
+        data_dir,
+        server,
+        token: context.token(),
+        ca_certificate: context.settings.value("client.ca_certificate").map(PathBuf::from),
+        memory_bytes: args.memory,
+        memory_reserve_bytes: args.memory_reserve,
+        milli_cpu: args.cpus.map(|cpus| (cpus * 1000.0) as u32),
+        executable,
+    };
+    corral_worker::run(options).map_err(reported)
+}
+
+pub fn launcher() -> anyhow::Result<()> {
+    corral_worker::launcher_main().map_err(reported)
+}
+
+/// The process of one job attempt.
+pub fn job_process() -> anyhow::Result<()> {
+    corral_worker::job_process_main(&[("train", &crate::train_job::TrainJob)]).map_err(reported)
+}
+
+/// Ends this process when its supervisor ends, however that ends.
+fn end_with_supervisor() -> anyhow::Result<()> {
+    let Some(supervisor) = std::env::var_os("CORRAL_SUPERVISOR") else { return Ok(()) };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("ask to be told of the supervisor's end")?;
+    let parent = rustix::process::getppid().map(|id| id.as_raw_nonzero().get().to_string());
+    if parent.as_deref().map(Path::new) != Some(Path::new(&supervisor)) {
+        // It ended before the question above was put.
+        std::process::exit(0);
+    }
+    Ok(())
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    let items: Vec<WorkerDetail> = client.list(&["v1", "workers"]).await?;
+    context.output.show(&Page { items, next: None }, |page| {
+        let rows = page.items.iter().map(|worker| {
+            [
+                worker.host_name.clone(),
+                worker.state.clone(),
+                format!("{:.1}", f64::from(worker.milli_cpu) / 1000.0),
+                display_bytes(worker.memory_bytes),
+                display_bytes(worker.leased_memory_bytes),
+                worker.running.to_string(),
+                worker.id.clone(),
+            ]
+        });
+        table(["host", "state", "#cpus", "#memory", "#leased", "#running", "id"], rows)
+    });
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `corral train`.
+
+use clap::{Args, ValueEnum};
+use corral_server::api::{JobDetail, TrainRequest};
+use corral_types::{ErrorKind, Failure, parse_bytes};
+
+use super::Context;
+use super::events::wait_with_progress;
+use crate::failure::refusal;
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The model's name; training again makes a new version
+    name: String,
+    /// The data set, or NAME@VERSION
+    #[arg(long)]
+    dataset: String,
+    /// The taxonomy, or NAME@VERSION; without one the labels found form it
+    #[arg(long)]
+    taxonomy: Option<String>,
+    /// What decides between candidates
+    #[arg(long, value_enum)]
+    metric: Option<Metric>,
+    /// The memory the job may take, such as 4GiB; estimated when absent
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// The time the search may take, such as 90s, 5m or 2h
+    #[arg(long, value_name = "TIME")]
+    budget: Option<String>,
+    /// How many candidates to try
+    #[arg(long)]
+    trials: Option<u32>,
+    /// The seed of folds and orders; the same seed makes the same model
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// auto, none, or an encoder's name
+    #[arg(long, default_value = "auto")]
+    encoder: String,
+    /// When the job is ended by force, such as 48h; a day when absent
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
+    /// Wait for the end, with a progress bar
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Metric {
+    Accuracy,
+    MacroF1,
+    LogLoss,
+    #[value(name = "top_5")]
+    Top5,
+}
+
+impl Metric {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::MacroF1 => "macro_f1",
+            Self::LogLoss => "log_loss",
+            Self::Top5 => "top_5",
+        }
+    }
+}
+
+pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    let memory_bytes = args
+        .memory
+        .as_deref()
+        .map(parse_bytes)
+        .transpose()
+        .map_err(|error| refusal(Failure::new(ErrorKind::Invalid, error.to_string())))?;
+    let request = TrainRequest {
+        model: args.name,
+        dataset: args.dataset,
+        taxonomy: args.taxonomy,
+        metric: args.metric.map(|metric| metric.as_str().to_owned()),
+        memory_bytes,
+        budget_seconds: args.budget.as_deref().map(parse_seconds).transpose()?,
+        trials: args.trials,
+        seed: args.seed,
+        encoder: Some(args.encoder),
+        time_limit_seconds: args.time_limit.as_deref().map(parse_seconds).transpose()?,
+    };
+    let job: JobDetail = client.json(client.post(&["v1", "train"]).json(&request)).await?;
+    if !args.wait {
+        context.output.show(&job, |job| {
+            format!(
+                "training in the background as {}\n  corral job events {}   follows it",
+                job.id, job.id
+            )
+        });
+        return Ok(());
+    }
+    let job = wait_with_progress(&client, &job.id).await?;
+    let result = job.result.unwrap_or_default();
+    context.output.show(&result, |result| {
+        result.get("summary").and_then(|summary| summary.as_str()).unwrap_or_default().to_owned()
+    });
+    Ok(())
+}
+
+/// Seconds from `90`, `90s`, `5m`, `2h` or `1d`.
+///
+/// # Errors
+/// When the text is none of these.
+pub fn parse_seconds(text: &str) -> anyhow::Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.filter(|&seconds| seconds > 0).ok_or_else(|| {
+        refusal(
+            Failure::new(ErrorKind::Invalid, format!("`{text}` is not a length of time"))
+                .with_hint("write a whole number with s, m, h or d, as in 90s or 2h"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("48h", 172_800)] {
+            assert_eq!(parse_seconds(text).unwrap(), seconds);
+        }
+        for bad in ["", "0", "m", "-5m", "5 m", "5y", "99999999999999999999d"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The job kind `train`: opens the data set, the taxonomy and the encoder among the job's
+//! inputs and runs the search over them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corral_classifier::Encoder;
+use corral_data::{Dataset, Manifest, PartStore};
+use corral_encoder::MiniLm;
+use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
+use corral_taxonomy::Taxonomy;
+use corral_training::{Observer, RowLabels, Split, TrainError, TrainingRows};
+use corral_types::BlobHash;
+use corral_worker::{JobContext, JobFailure, JobHandler, JobOutput};
+use serde_json::{Value, json};
+
+/// Handles jobs of kind `train`.
+pub struct TrainJob;
+
+impl JobHandler for TrainJob {
+    fn run(&self, context: &JobContext) -> Result<JobOutput, JobFailure> {
+        let payload: TrainPayload = serde_json::from_value(context.payload().clone())
+            .map_err(|error| JobFailure::from_error(&error))?;
+        let manifest = Manifest::parse(&read(context.input_path(payload.manifest)?)?)?;
+        let arity = manifest.labels.arity;
+        let dataset = Dataset::open(manifest, &Inputs { context })?;
+        let taxonomy = match payload.taxonomy {
+            None => None,
+            Some((_, _, document)) => {
+                Some(Taxonomy::from_json(&read(context.input_path(document)?)?)?)
+            }
+        };
+        let encoder = match payload.encoder {
+            None => None,
+            Some(file) => Some(MiniLm::open(context.input_path(file)?)?),
+        };
+        let batches: Vec<_> = dataset.iter().collect::<Result<_, _>>()?;
+        let rows = training_rows(dataset.manifest(), &batches, payload.label_kind(arity));
+        let mut options = payload.options;
+        options.threads = Some(context.thread_count());
+        let outcome = corral_training::train(
+            &rows,
+            taxonomy.as_ref(),
+            &options,
+            encoder.as_ref().map(|encoder| encoder as &dyn Encoder),
+            &Watched { context },
+            context.checkpoint_bytes()?.as_deref(),
+            context.work_dir(),
+        )
+        .map_err(|error| match error {
+            // The worker knows why it asked; this only ends the attempt.
+            TrainError::Cancelled => JobFailure::retryable("the attempt was asked to end"),
+            error => error.into(),
+        })?;
+        Ok(JobOutput {
+            result: json!({"model": outcome.model_hash.to_string()}),
+            outputs: vec![
+                (MODEL_OUTPUT.to_owned(), outcome.model_path),
+                (REPORT_OUTPUT.to_owned(), outcome.report_path),
+            ],
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, JobFailure> {
+    std::fs::read(path)
+        .map_err(|error| JobFailure::retryable(format!("read {}: {error}", path.display())))
+}
+
+/// The rows as training wants them; texts and labels stay where they are mapped.
+fn training_rows<'a>(
+    manifest: &Manifest,
+    batches: &'a [corral_data::Batch],
+    kind: corral_training::LabelKind,
+) -> TrainingRows<'a> {
+    let (valid, test) = (manifest.split_code("valid"), manifest.split_code("test"));
+    let mut rows = TrainingRows {
+        kind,
+        label_names: manifest.labels.names.clone(),
+        texts: Vec::new(),
+        labels: RowLabels::new(),
+        splits: Vec::new(),
+        row_ids: Vec::new(),
+        weights: None,
+    };
+    for batch in batches {
+        for row in 0..batch.len() {
+            rows.texts.push(batch.text(row));
+            match batch.labels().codes(row) {
+                [] => rows.labels.push_unlabelled(),
+                [code] => rows.labels.push_one(*code),
+                codes => rows.labels.push_several(codes),
+            }
+            let split = batch.split(row);
+            rows.splits.push(match split {
+                Some(_) if split == test => Split::Test,
+                Some(_) if split == valid => Split::Valid,
+                _ => Split::Train,
+            });
+            rows.row_ids.push(batch.row_id(row));
+        }
+    }
+    rows
+}
+
+/// The job's inputs as the store that a data set is read from.
+struct Inputs<'a> {
+    context: &'a JobContext,
+}
+
+impl PartStore for Inputs<'_> {
+    fn put_file(&self, path: &Path, _: &BlobHash) -> io::Result<()> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{}: training writes no parts", path.display()),
+        ))
+    }
+
+    fn local_path(&self, hash: &BlobHash) -> io::Result<PathBuf> {
+        let path = self.context.input_path(*hash);
+        path.map(Path::to_owned)
+            .map_err(|failure| io::Error::new(io::ErrorKind::NotFound, failure.message))
+    }
+
+    fn scratch_dir(&self) -> &Path {
+        self.context.work_dir()
+    }
+}
+
+/// Tells the worker what the search tells.
+struct Watched<'a> {
+    context: &'a JobContext,
+}
+
+impl Observer for Watched<'_> {
+    fn progress(&self, fraction: f32, message: &str, detail: Value) {
+        self.context.progress(fraction, message, detail);
+    }
+
+    fn log(&self, line: &str) {
+        self.context.log(line);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.context.is_cancelled()
+    }
+
+    fn finish_now(&self) -> bool {
+        self.context.finish_now_requested()
+    }
+
+    fn checkpoint(&self, state: &[u8]) {
+        // Without the checkpoint a later attempt does this part again, and that is all.
+        if let Err(failure) = self.context.checkpoint(state) {
+            self.context.log(format!("the checkpoint was not kept: {}", failure.message));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Jobs, and the training that is the first kind of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+/// Trains a model on a data set in the background.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRequest {
+    /// The name of the model; a new version of it if it is there.
+    pub model: String,
+    /// A data set's name, with `@version` for one that is not the newest.
+    pub dataset: String,
+    /// A taxonomy's name, with `@version`; the labels found when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxonomy: Option<String>,
+    /// What several labels of a row mean: `auto`, `any-of` (one is right, and any will do) or
+    /// `all-of` (multi-label).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What decides between candidates: `accuracy`, `macro_f1`, `log_loss` or `top_5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
+    /// The memory the job asks for, in bytes; estimated from the data when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The wall clock the search may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_seconds: Option<u64>,
+    /// How many candidates are tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<u32>,
+    #[serde(default)]
+    pub seed: u64,
+    /// `auto` (the default: the encoder if one is installed), `none`, or an encoder's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// The job's time limit; a day when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobDetail {
+    pub id: String,
+    pub kind: String,
+    pub name: String,
+    /// `queued`, `running`, `succeeded`, `failed` or `cancelled`, and the steps between.
+    pub state: String,
+    pub created: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    pub attempts: u32,
+    /// Done of 1.
+    pub progress: f32,
+    pub message: String,
+    pub memory_request_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    pub cpu_ms: u64,
+    /// How long the attempt under way has been running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_ms: Option<u64>,
+    pub request: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<super::ErrorDetail>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct JobListQuery {
+    pub after: Option<String>,
+    pub limit: Option<u32>,
+    /// Only jobs in this state.
+    pub state: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+    /// The number of the last line already seen.
+    pub after: Option<u64>,
+    pub limit: Option<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    pub number: u64,
+    pub at: String,
+    /// `stdout`, `stderr` or `system`.
+    pub stream: String,
+    pub line: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogPage {
+    pub lines: Vec<LogLine>,
+    /// Lines before these that were dropped because the job wrote more than is kept.
+    pub dropped: u64,
+}
+
+/// The trials of a search, in MLflow's terms.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunDetail {
+    pub run: u32,
+    pub name: String,
+    /// `FINISHED`, `FAILED` or `KILLED`.
+    pub status: String,
+    pub started: String,
+    pub ended: String,
+    pub params: Value,
+    pub metrics: Value,
+}
+
+/// Runs a job that takes memory and time and nothing else, to see limits at work.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// What the probe shall do: `allocate_bytes`, `hold_ms`, `steps`, `step_ms`, `fail`.
+    pub payload: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+}

@@ -1,0 +1,111 @@
+//! The REST API: one file a noun, each handler a translation between bodies and services.
+
+mod admin;
+mod answer;
+mod backup;
+mod datasets;
+mod endpoints;
+mod health;
+mod idempotency;
+mod jobs;
+mod models;
+mod openapi;
+mod taxonomies;
+mod train;
+mod upload;
+
+pub use answer::{Answer, ApiError};
+pub use upload::{cut_off, receive_blob};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::{delete, get, post, put};
+use corral_types::{ErrorKind, Failure};
+
+use crate::state::App;
+
+/// The largest body that is read into memory; uploads are streamed and have limits of
+/// their own.
+pub const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// Every path of the API.
+pub fn router(app: App) -> Router {
+    let posts_that_create = Router::new()
+        .route("/v1/train", post(train::train))
+        .route("/v1/jobs/probe", post(jobs::probe))
+        .route("/v1/workspaces", post(admin::create_workspace))
+        .route("/v1/tokens", post(admin::create_token))
+        .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
+    let uploads = Router::new()
+        .route("/v1/datasets/{name}/import", post(datasets::import))
+        .route("/v1/models/{name}/import", post(models::import))
+        .route("/v1/encoders", post(models::add_encoder))
+        .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::once_upload))
+        .layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::serve))
+        .route("/v1/whoami", get(admin::whoami))
+        .route("/v1/datasets", get(datasets::list))
+        .route("/v1/datasets/{name}", get(datasets::show))
+        .route("/v1/datasets/{name}", delete(datasets::remove))
+        .route("/v1/datasets/{name}/rows", get(datasets::head))
+        .route("/v1/datasets/{name}/export", get(datasets::export))
+        .route("/v1/taxonomies", get(taxonomies::list))
+        .route("/v1/taxonomies/{name}", get(taxonomies::show))
+        .route("/v1/taxonomies/{name}", delete(taxonomies::remove))
+        .route("/v1/taxonomies/{name}/import", post(taxonomies::import))
+        .route("/v1/taxonomies/{name}/match", get(taxonomies::matches))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/logs", get(jobs::logs))
+        .route("/v1/jobs/{id}/events", get(jobs::events))
+        .route("/v1/jobs/{id}/runs", get(jobs::runs))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/finish", post(jobs::finish))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::show))
+        .route("/v1/models/{name}", delete(models::remove))
+        .route("/v1/models/{name}/export", get(models::export))
+        .route("/v1/encoders", get(models::list_encoders))
+        .route("/v1/encoders/{name}", delete(models::remove_encoder))
+        .route("/v1/endpoints", get(endpoints::list))
+        .route("/v1/endpoints/{name}", get(endpoints::show))
+        .route("/v1/endpoints/{name}", put(endpoints::deploy))
+        .route("/v1/endpoints/{name}", delete(endpoints::remove))
+        .route("/v1/endpoints/{name}/predict", post(endpoints::predict))
+        .route("/v1/workspaces", get(admin::list_workspaces))
+        .route("/v1/tokens", get(admin::list_tokens))
+        .route("/v1/tokens/{id}", delete(admin::revoke_token))
+        .route("/v1/workers", get(admin::workers))
+        .route("/v1/backup", get(backup::backup))
+        .route("/v1/gc", post(admin::collect))
+        .merge(posts_that_create)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .merge(uploads)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(app)
+}
+
+async fn no_such_path(uri: axum::http::Uri) -> impl IntoResponse {
+    ApiError(
+        Failure::new(ErrorKind::NotFound, format!("there is nothing at {}", uri.path()))
+            .with_hint("/openapi.json lists every path"),
+    )
+}
+
+async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> impl IntoResponse {
+    let failure = Failure::new(
+        ErrorKind::Invalid,
+        format!("{} does not take {method}", uri.path()),
+    );
+    let mut response =
+        ApiError(failure.with_hint("/openapi.json lists every path")).into_response();
+    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    response
+}

@@ -1,0 +1,72 @@
+//! `/openapi.json`: the API described, from the handlers themselves.
+
+use axum::Json;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Corral", description = "Classifiers from text and a taxonomy."),
+    security(("token" = [])),
+    paths(
+        admin::whoami,
+        admin::list_workspaces,
+        admin::create_workspace,
+        admin::list_tokens,
+        admin::create_token,
+        admin::revoke_token,
+        admin::workers,
+        admin::collect,
+        backup::backup,
+        datasets::list,
+        datasets::show,
+        datasets::import,
+        datasets::head,
+        datasets::export,
+        datasets::remove,
+        taxonomies::list,
+        taxonomies::show,
+        taxonomies::import,
+        taxonomies::matches,
+        taxonomies::remove,
+        train::train,
+        jobs::list,
+        jobs::show,
+        jobs::logs,
+        jobs::events,
+        jobs::runs,
+        jobs::cancel,
+        jobs::finish,
+        jobs::probe,
+        models::list,
+        models::show,
+        models::export,
+        models::import,
+        models::remove,
+        models::list_encoders,
+        models::add_encoder,
+        models::remove_encoder,
+        endpoints::list,
+        endpoints::show,
+        endpoints::deploy,
+        endpoints::remove,
+        endpoints::predict,
+    )
+)]
+struct Api;
+
+/// The document, with the token scheme and the body of errors.
+pub fn document() -> Document {
+    let mut document = Api::openapi();
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document
+}
+
+pub async fn serve() -> Json<Document> {
+    Json(document())
+}

@@ -1,0 +1,94 @@
+//! `/v1/train`.
+
+use axum::Json;
+use axum::extract::State;
+use corral_catalog::EncoderRecord;
+use corral_training::TrainOptions;
+use corral_types::Caller;
+
+use super::answer::{Answer, ApiError, Body, invalid, name, versioned};
+use super::jobs::read;
+use crate::api::{JobDetail, TrainRequest};
+use crate::auth::Writer;
+use crate::state::App;
+use crate::training_job::{LabelTask, TrainOrder, TrainPayload};
+
+/// How long a training job may take when nothing is said: a day.
+const DEFAULT_TIME_LIMIT_SECONDS: u64 = 24 * 3600;
+
+/// Trains a model in the background. The answer is the job.
+#[utoipa::path(post, path = "/v1/train", tag = "jobs", request_body = TrainRequest,
+    responses((status = 200, body = JobDetail)))]
+pub async fn train(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Body(request): Body<TrainRequest>,
+) -> Answer<Json<JobDetail>> {
+    let model = name(&request.model)?;
+    let (dataset, version) = versioned(&request.dataset)?;
+    let set = app.datasets.load(&caller, dataset, version).await?;
+    let taxonomy = match &request.taxonomy {
+        None => None,
+        Some(text) => {
+            let (taxonomy, version) = versioned(text)?;
+            Some(app.taxonomies.load(&caller, taxonomy, version).await?)
+        }
+    };
+    let encoder = choose_encoder(&app, &caller, request.encoder.as_deref()).await?;
+    let metric = request.metric.as_deref().map(str::parse).transpose().map_err(invalid)?;
+    let options = TrainOptions {
+        name: model.to_string(),
+        metric: metric.unwrap_or_default(),
+        trials: request.trials.map(|trials| trials as usize),
+        budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
+        seed: request.seed,
+        provenance: [
+            ("dataset", format!("{}@{}", set.record.name, set.version.number)),
+            ("manifest", set.version.manifest.to_string()),
+        ]
+        .into_iter()
+        .chain(taxonomy.iter().map(|loaded| {
+            ("taxonomy", format!("{}@{}", loaded.record.name, loaded.version.number))
+        }))
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect(),
+        ..TrainOptions::default()
+    };
+    let task: LabelTask =
+        request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
+    let payload = TrainPayload {
+        model,
+        dataset: (set.record.id, set.version.number),
+        manifest: set.version.manifest,
+        taxonomy: taxonomy
+            .as_ref()
+            .map(|loaded| (loaded.record.id, loaded.version.number, loaded.version.document)),
+        encoder: encoder.as_ref().map(|encoder| encoder.file),
+        task,
+        options,
+    };
+    let order = TrainOrder {
+        payload,
+        memory_bytes: request.memory_bytes,
+        time_limit_ms: request
+            .time_limit_seconds
+            .unwrap_or(DEFAULT_TIME_LIMIT_SECONDS)
+            .saturating_mul(1000),
+    };
+    let job_request =
+        order.into_request(&set, taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
+    let job = app.jobs.submit(&caller, job_request).await?;
+    read(&app, &caller, job).await
+}
+
+async fn choose_encoder(
+    app: &App,
+    caller: &Caller,
+    wish: Option<&str>,
+) -> Answer<Option<EncoderRecord>> {
+    match wish {
+        Some("none") => Ok(None),
+        None | Some("auto") => Ok(app.catalog.default_encoder(caller.workspace).await?),
+        Some(text) => Ok(Some(app.catalog.encoder_named(caller.workspace, name(text)?).await?)),
+    }
+}

@@ -1,0 +1,224 @@
+//! The server process: opens what is kept, wires the services, serves until told to stop.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::middleware;
+use corral_blobs::BlobStore;
+use corral_catalog::{Catalog, SqliteCatalog};
+use corral_datasets::{Datasets, Taxonomies};
+use corral_jobs::{JobsOptions, JobsPorts, JobsService};
+use corral_serving::Serving;
+use corral_types::SystemClock;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tower_http::trace::TraceLayer;
+
+use crate::auth::{Access, Tokens};
+use crate::backup::{BLOBS_FOLDER, CATALOG_FILE, JOBS_FOLDER};
+use crate::completion::Registrar;
+use crate::error::ServerError;
+use crate::guard::{Hosts, check_host};
+use crate::listen::{Listener, serve};
+use crate::state::{App, Stores};
+use crate::{collect, rest, worker};
+
+/// What the process says on standard output once it answers requests.
+pub const READY_LINE: &str = "ready";
+
+/// How long a start waits for the folder of a server that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct ServerOptions {
+    pub data_dir: PathBuf,
+    pub listener: TcpListener,
+    /// Where this machine's worker calls.
+    pub worker_socket: PathBuf,
+    /// Names under which clients reach it, beside localhost and its address.
+    pub hosts: Vec<String>,
+    pub access: Access,
+    /// The secret of an admin token to make sure of.
+    pub admin_token: Option<String>,
+    pub tls: Option<TlsFiles>,
+    pub job_retention_days: u32,
+}
+
+/// Runs a server until SIGTERM or SIGINT. Blocking.
+///
+/// # Errors
+/// When it cannot start, or the disk failed under it.
+pub fn run(options: ServerOptions) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("server")
+        .build()
+        .map_err(ServerError::Runtime)?;
+    runtime.block_on(run_async(options))
+}
+
+async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
+    let _lock = lock(&options.data_dir)?;
+    let app = open(&options).await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+
+    let address = options.listener.local_addr().map_err(ServerError::Runtime)?;
+    let listen_error =
+        |source| ServerError::Listen { address: address.to_string(), source };
+    options.listener.set_nonblocking(true).map_err(listen_error)?;
+    let listener = tokio::net::TcpListener::from_std(options.listener).map_err(listen_error)?;
+    let tls = options.tls.as_ref().map(tls_config).transpose()?;
+    let hosts = Hosts::new(options.hosts, address.ip());
+    let public = rest::router(app.clone())
+        .merge(worker::remote_router(app.clone()))
+        .layer(middleware::from_fn_with_state(hosts, check_host))
+        .layer(TraceLayer::new_for_http());
+    servers.spawn(serve(Listener::Tcp { listener, tls }, public, stopped.clone()));
+
+    let socket = worker_socket(&options.worker_socket)?;
+    servers.spawn(serve(
+        Listener::Unix(socket),
+        worker::local_router(app.clone()),
+        stopped.clone(),
+    ));
+    servers.spawn(collect_regularly(app.clone(), stopped.clone()));
+
+    // Whoever started this process reads the line, or does not care.
+    let _told = writeln!(std::io::stdout(), "{READY_LINE}");
+    tracing::info!(%address, "the server is ready");
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        error = app.jobs.failed() => Some(error),
+    };
+    stop.send_replace(true);
+    app.jobs.stop().await;
+    while servers.join_next().await.is_some() {}
+    failed.map_or(Ok(()), |error| Err(ServerError::JournalFailed(error)))
+}
+
+/// Opens catalog, blobs and journal, and wires the services over them.
+async fn open(options: &ServerOptions) -> Result<App, ServerError> {
+    let metrics = corral_telemetry::start_metrics(
+        corral_serving::METRICS.iter().chain(&corral_jobs::METRICS),
+    )?;
+    let data_dir = &options.data_dir;
+    let blobs = BlobStore::open(data_dir.join(BLOBS_FOLDER))?;
+    let catalog: Arc<dyn Catalog> =
+        Arc::new(SqliteCatalog::open(&data_dir.join(CATALOG_FILE))?);
+    catalog.abandon_unfinished_requests().await?;
+    let tokens = Tokens::new(catalog.clone(), options.access);
+    if let Some(secret) = &options.admin_token {
+        tokens.ensure_admin(secret).await?;
+    }
+    let stores = Stores { catalog: catalog.clone(), blobs: blobs.clone() };
+    let mut jobs_options = JobsOptions::new(data_dir.join(JOBS_FOLDER));
+    jobs_options.policy.keep_ended_ms = u64::from(options.job_retention_days) * 86_400_000;
+    let ports = JobsPorts {
+        completion: Arc::new(Registrar(stores)),
+        resident: None,
+        clock: Arc::new(SystemClock),
+    };
+    let jobs = JobsService::start(jobs_options, ports)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let serving = Arc::new(Serving::open(catalog.clone(), blobs.clone(), cores).await?);
+    Ok(App {
+        datasets: Datasets::new(catalog.clone(), blobs.clone()),
+        taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),
+        catalog,
+        blobs,
+        jobs,
+        serving,
+        tokens,
+        metrics,
+    })
+}
+
+/// Only one server at a time may have the folder; one that was killed is gone in an instant.
+fn lock(data_dir: &Path) -> Result<File, ServerError> {
+    let folder_error =
+        |source| ServerError::Folder { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(folder_error)?;
+    let file = File::create(data_dir.join("lock")).map_err(folder_error)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(ServerError::InUse { path: data_dir.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(folder_error(source)),
+        }
+    }
+}
+
+/// The socket for this machine's worker, which only this user may open.
+fn worker_socket(path: &Path) -> Result<UnixListener, ServerError> {
+    use std::os::unix::fs::PermissionsExt;
+    let listen_error =
+        |source| ServerError::Listen { address: path.display().to_string(), source };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(listen_error(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(listen_error)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(listen_error)?;
+    Ok(listener)
+}
+
+fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, ServerError> {
+    let refuse = |path: &Path, reason: String| ServerError::Tls { path: path.to_owned(), reason };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| refuse(&files.certificate, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| refuse(&files.key, error.to_string()))?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| refuse(&files.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+async fn collect_regularly(app: App, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(collect::INTERVAL) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        match collect::collect(&app).await {
+            Ok(swept) => tracing::info!(
+                removed_blobs = swept.deleted_blobs,
+                removed_bytes = swept.deleted_bytes,
+                "collected garbage"
+            ),
+            Err(error) => tracing::error!(error = %error.0, "collect garbage"),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Training as a job: what the request becomes, and what becomes of the result.
+//!
+//! Names are resolved to hashes when the job is submitted, so that what it reads is what
+//! was there then. The worker that runs it knows nothing of workspaces and records.
+
+use corral_catalog::{
+    Catalog, CatalogError, EncoderRecord, Lineage, NewModelVersion, NewRecord, RunRecord,
+    RunStatus,
+};
+use corral_data::LabelArity;
+use corral_datasets::{LoadedTaxonomy, OpenSet};
+use corral_jobs::{CompletionError, FinishedWork, JobRequest};
+use corral_training::{LabelKind, Plan, Report, TaskShape, TrainOptions};
+use corral_types::{
+    BlobHash, DatasetId, ErrorKind, Explain, Failure, MIB, ModelId, Name, TaxonomyId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::state::Stores;
+
+/// The kind under which training jobs are handed to workers.
+pub const TRAIN_KIND: &str = "train";
+
+/// Names of the outputs of a training job.
+pub const MODEL_OUTPUT: &str = "model";
+pub const REPORT_OUTPUT: &str = "report";
+
+/// What a job process takes beside the features: code, heap slack, the mapped data set.
+const BASE_MEMORY_BYTES: u64 = 192 * MIB;
+
+/// Threads of a search by default: all that a worker of ordinary size has to give.
+const THREADS: u32 = 2;
+
+/// What rows with several labels mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelTask {
+    /// By the data set: all of them hold where rows have several.
+    #[default]
+    Auto,
+    /// One class is right; any that the row names is.
+    AnyOf,
+    /// Every label holds by itself: multi-label.
+    AllOf,
+}
+
+impl std::str::FromStr for LabelTask {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "any-of" => Ok(Self::AnyOf),
+            "all-of" => Ok(Self::AllOf),
+            _ => Err(format!("`{text}` is not a task; the tasks are auto, any-of and all-of")),
+        }
+    }
+}
+
+/// The payload of a training job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainPayload {
+    pub model: Name,
+    pub dataset: (DatasetId, u32),
+    pub manifest: BlobHash,
+    pub taxonomy: Option<(TaxonomyId, u32, BlobHash)>,
+    pub encoder: Option<BlobHash>,
+    pub task: LabelTask,
+    pub options: TrainOptions,
+}
+
+impl TrainPayload {
+    /// Whether rows may have several labels that all hold.
+    pub fn label_kind(&self, arity: LabelArity) -> LabelKind {
+        match (self.task, arity) {
+            (LabelTask::AllOf, _) | (LabelTask::Auto, LabelArity::Multi) => LabelKind::MultiLabel,
+            (LabelTask::AnyOf, _) | (LabelTask::Auto, LabelArity::Single) => {
+                LabelKind::SingleChoice
+            }
+        }
+    }
+}
+
+/// What the job is submitted as.
+pub struct TrainOrder {
+    pub payload: TrainPayload,
+    pub memory_bytes: Option<u64>,
+    pub time_limit_ms: u64,
+}
+
+impl TrainOrder {
+    /// The job's request, with the memory that the search is expected to take.
+    ///
+    /// # Errors
+    /// When the data cannot be trained on, or not within the memory asked for.
+    pub fn into_request(
+        mut self,
+        set: &OpenSet,
+        taxonomy: Option<&LoadedTaxonomy>,
+        encoder: Option<&EncoderRecord>,
+    ) -> Result<JobRequest, Failure> {
+        let manifest = &set.manifest;
+        let labelled = manifest.statistics.rows - manifest.statistics.unlabelled_rows;
+        if labelled == 0 {
+            return Err(Failure::new(
+                ErrorKind::Invalid,
+                format!("no row of {}@{} has a label", set.record.name, set.version.number),
+            )
+            .with_hint("name the label column when importing, by --label"));
+        }
+        if let Some(loaded) = taxonomy {
+            refuse_unknown_labels(set, loaded)?;
+        }
+        let classes = taxonomy.map_or(manifest.labels.names.len(), |loaded| loaded.taxonomy.len());
+        let shape = TaskShape::expected(
+            self.payload.label_kind(manifest.labels.arity),
+            labelled as usize,
+            manifest.statistics.text_bytes as usize,
+            classes,
+            encoder.map(|encoder| encoder.dimension as usize),
+        );
+        // Without a wish the search gets what it is expected to take; with one, it must fit.
+        let mut options = self.payload.options.clone();
+        options.memory_bytes =
+            self.memory_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(BASE_MEMORY_BYTES));
+        let plan = Plan::for_task(&shape, labelled as usize, THREADS as usize, &options)
+            .map_err(Failure::from)?;
+        let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
+        let memory_bytes = self
+            .memory_bytes
+            .unwrap_or(plan.estimate.memory_bytes + encoder_bytes + BASE_MEMORY_BYTES);
+        self.payload.options.memory_bytes = memory_bytes - BASE_MEMORY_BYTES.min(memory_bytes);
+        let payload = serde_json::to_value(&self.payload)
+            .expect("a payload has texts, numbers and hashes only");
+        let mut request =
+            JobRequest::new(TRAIN_KIND, self.payload.model.to_string(), payload);
+        request.inputs = vec![self.payload.manifest];
+        request.inputs.extend(manifest.blobs());
+        request.inputs.extend(self.payload.taxonomy.map(|(_, _, document)| document));
+        request.inputs.extend(self.payload.encoder);
+        request.memory_request_bytes = memory_bytes;
+        request.milli_cpu = THREADS * 1000;
+        request.time_limit_ms = Some(self.time_limit_ms);
+        Ok(request)
+    }
+}
+
+/// Labels that are no class would fail the job minutes later: they fail it now, all listed.
+fn refuse_unknown_labels(set: &OpenSet, loaded: &LoadedTaxonomy) -> Result<(), Failure> {
+    const LISTED: usize = 20;
+    let labels = set.manifest.labels.names.iter().map(String::as_str);
+    let matched = loaded.taxonomy.match_labels(labels.zip(set.manifest.class_rows()));
+    if matched.unknown.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(
+        ErrorKind::Invalid,
+        format!(
+            "{} labels of {}@{} are no class of the taxonomy {}",
+            matched.unknown.len(),
+            set.record.name,
+            set.version.number,
+            loaded.record.name
+        ),
+    );
+    failure.causes = matched
+        .unknown
+        .iter()
+        .take(LISTED)
+        .map(|unknown| {
+            let near = if unknown.nearest.is_empty() {
+                String::new()
+            } else {
+                format!("; nearest: {}", unknown.nearest.join(", "))
+            };
+            format!("`{}` on {} rows{near}", unknown.label, unknown.count)
+        })
+        .collect();
+    let command = format!(
+        "`corral taxonomy match {} --dataset {}` lists all of them",
+        loaded.record.name, set.record.name
+    );
+    Err(failure.with_hint(command))
+}
+
+/// Registers the model that a training job made. May be called again for the same job.
+///
+/// # Errors
+/// When the outputs are not what a training job makes, or the catalog fails.
+pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, CompletionError> {
+    let never = |message: String| {
+        CompletionError::Never(Failure::new(ErrorKind::Internal, message))
+    };
+    let payload: TrainPayload = serde_json::from_value(work.payload.clone())
+        .map_err(|error| never(format!("read the job's own request: {error}")))?;
+    let output = |name: &str| {
+        let found = work.outputs.iter().find(|output| output.name == name);
+        found.ok_or_else(|| never(format!("the job made no `{name}`")))
+    };
+    let (model, report) = (output(MODEL_OUTPUT)?, output(REPORT_OUTPUT)?);
+    let (blobs, hash) = (stores.blobs.clone(), report.blob);
+    let read = tokio::task::spawn_blocking(move || blobs.read(&hash));
+    let bytes = read
+        .await
+        .map_err(|_| CompletionError::Later(Failure::new(ErrorKind::Unavailable, "cut off")))?
+        .map_err(|error| CompletionError::Later(error.into()))?;
+    let parsed: Report = serde_json::from_slice(&bytes)
+        .map_err(|error| never(format!("read the report: {error}")))?;
+
+    let now = Timestamp::now();
+    let metrics = json!({"cv": parsed.cv, "test": parsed.test});
+    let version = NewModelVersion {
+        file: model.blob,
+        bytes: model.bytes,
+        lineage: Lineage {
+            job: Some(work.job),
+            dataset: Some(payload.dataset),
+            taxonomy: payload.taxonomy.map(|(id, number, _)| (id, number)),
+        },
+        metrics_json: metrics.to_string(),
+        encoder: payload.encoder.filter(|_| parsed.model.encoder.is_some()),
+        created: now,
+        blobs: vec![report.blob],
+    };
+    let catalog = stores.catalog.as_ref();
+    record_trials(catalog, &work, &parsed).await.map_err(later_or_never)?;
+    let new = NewRecord { id: ModelId::generate(), name: payload.model.clone(), created: now };
+    let version = catalog
+        .add_model_version(work.workspace, new, version)
+        .await
+        .map_err(later_or_never)?;
+    let mut result = json!({
+        "job": work.job.to_string(),
+        "model": payload.model.to_string(),
+        "version": version.number,
+        "cv": parsed.cv,
+        "summary": parsed.render_text(),
+    });
+    if let Some(test) = &parsed.test {
+        result["test"] = json!(test);
+    }
+    Ok(result)
+}
+
+async fn record_trials(
+    catalog: &dyn Catalog,
+    work: &FinishedWork,
+    report: &Report,
+) -> Result<(), CatalogError> {
+    let runs: Vec<RunRecord> = report
+        .trials
+        .iter()
+        .map(|trial| RunRecord {
+            number: u32::try_from(trial.number).unwrap_or(u32::MAX),
+            status: RunStatus::Finished,
+            params_json: json!({"name": trial.candidate.name(), "candidate": trial.candidate})
+                .to_string(),
+            metrics_json: json!({
+                report.metric.as_str(): trial.score,
+                "fit_cpu_seconds": trial.fit_cpu_seconds,
+                "wall_seconds": trial.wall_seconds,
+            })
+            .to_string(),
+            started: trial.started_at,
+            ended: Some(trial.ended_at),
+        })
+        .collect();
+    for runs in runs.chunks(corral_catalog::MAX_RUNS_PER_CALL) {
+        catalog.record_runs(work.workspace, work.job, runs.to_vec()).await?;
+    }
+    Ok(())
+}
+
+fn later_or_never(error: CatalogError) -> CompletionError {
+    // What the catalog refuses it refuses again; a disk that fails may come back.
+    match error.kind() {
+        ErrorKind::Internal | ErrorKind::Unavailable | ErrorKind::Exhausted => {
+            CompletionError::Later(error.into())
+        }
+        _ => CompletionError::Never(error.into()),
+    }
+}
