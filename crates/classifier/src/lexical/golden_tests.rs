@@ -49,7 +49,7 @@ fn check(case: &Case, unseen: &[String]) {
         let mut block_features = BTreeMap::new();
         for (gram, weight) in vocabulary {
             let hash = hash_of_written(gram, block, case.config.blocks[block].grams);
-            let feature = table::find(lexicon.slots(), hash);
+            let feature = table::find(lexicon.buckets(), hash);
             let feature = feature.unwrap_or_else(|| panic!("{name}: `{gram}` is unknown"));
             let found = f64::from(lexicon.weights()[feature as usize]);
             assert!((found - weight).abs() <= TOLERANCE * weight, "{name}: weight of `{gram}`");

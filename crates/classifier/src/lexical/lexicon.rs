@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{LexicalConfig, LexicalError, Normalisation, Weighting};
 use super::grams::GramBuffers;
 use super::order;
-use super::table;
+use super::table::{self, Bucket};
 use super::text::{Unit, prepare};
 use super::vocabulary;
 use crate::rows::{SparseRow, SparseRows};
@@ -45,7 +45,7 @@ impl LexiconShape {
 pub struct Lexicon<'a> {
     shape: Cow<'a, LexiconShape>,
     /// See the table module.
-    slots: Cow<'a, [u64]>,
+    buckets: Cow<'a, [Bucket]>,
     /// What a feature's frequency is multiplied by.
     weights: Cow<'a, [f32]>,
 }
@@ -105,7 +105,7 @@ impl Lexicon<'static> {
             LexiconShape { config: config.clone(), documents: texts.len() as u64, block_ends };
         Ok(Self {
             shape: Cow::Owned(shape),
-            slots: Cow::Owned(table::build(&hashes)),
+            buckets: Cow::Owned(table::build(&hashes)),
             weights: Cow::Owned(weights),
         })
     }
@@ -117,12 +117,12 @@ impl<'a> Lexicon<'a> {
     /// the settings are sound; what stands in the arrays need not be.
     pub(crate) const fn borrowed(
         shape: &'a LexiconShape,
-        slots: &'a [u64],
+        buckets: &'a [Bucket],
         weights: &'a [f32],
     ) -> Self {
         Self {
             shape: Cow::Borrowed(shape),
-            slots: Cow::Borrowed(slots),
+            buckets: Cow::Borrowed(buckets),
             weights: Cow::Borrowed(weights),
         }
     }
@@ -142,11 +142,11 @@ impl<'a> Lexicon<'a> {
 
     /// The bytes of its arrays.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.slots) + size_of_val(&*self.weights)
+        size_of_val(&*self.buckets) + size_of_val(&*self.weights)
     }
 
-    pub(crate) fn slots(&self) -> &[u64] {
-        &self.slots
+    pub(crate) fn buckets(&self) -> &[Bucket] {
+        &self.buckets
     }
 
     /// What each feature's frequency is multiplied by: its idf, or 1.
@@ -202,7 +202,7 @@ impl<'a> Lexicon<'a> {
         features.extend(
             hashes
                 .iter()
-                .filter_map(|&hash| table::find(&self.slots, hash))
+                .filter_map(|&hash| table::find(&self.buckets, hash))
                 .filter(|feature| block.contains(feature)),
         );
     }

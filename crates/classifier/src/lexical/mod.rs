@@ -20,6 +20,7 @@ pub use config::{
     MAX_WORD_GRAM, Normalisation, ShortestToken, Weighting,
 };
 pub use lexicon::{LexicalScratch, Lexicon, LexiconShape, MAX_FEATURES};
+pub(crate) use table::{Bucket, is_sound};
 
 #[cfg(test)]
 mod golden_tests;

@@ -14,7 +14,7 @@ use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
 use crate::head::{LinearHead, MAX_OUTPUTS, Weights};
 use crate::kernels::stride;
-use crate::lexical::{Lexicon, MAX_FEATURES};
+use crate::lexical::{Bucket, Lexicon, MAX_FEATURES};
 
 /// An open model. Nothing of its sections has been read; each prediction touches what it
 /// needs. Cheap to keep: some kilobytes beside the mapping.
@@ -38,7 +38,7 @@ struct ClassPlaces {
 
 #[derive(Debug)]
 struct LexiconPlaces {
-    slots: Range<usize>,
+    buckets: Range<usize>,
     weights: Range<usize>,
 }
 
@@ -250,7 +250,7 @@ impl Model {
         let places = &self.lexicons[index];
         Lexicon::borrowed(
             &self.settings.lexicons[index],
-            self.entries(&places.slots),
+            self.entries::<Bucket>(&places.buckets),
             self.entries(&places.weights),
         )
     }
@@ -344,7 +344,7 @@ fn place_lexicons(
             return Err(unsound("a lexicon that cannot be"));
         }
         Ok(LexiconPlaces {
-            slots: sections.take_any::<u64>(&format!("lexicon.{index}.slots"))?,
+            buckets: sections.take_any::<Bucket>(&format!("lexicon.{index}.buckets"))?,
             weights: sections.take::<f32>(&format!("lexicon.{index}.weights"), shape.columns())?,
         })
     };

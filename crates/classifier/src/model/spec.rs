@@ -120,7 +120,7 @@ impl ModelSpec {
             file.add("class.thresholds", thresholds);
         }
         for (index, lexicon) in self.lexicons.iter().enumerate() {
-            file.add(&format!("lexicon.{index}.slots"), lexicon.slots());
+            file.add(&format!("lexicon.{index}.buckets"), lexicon.buckets());
             file.add(&format!("lexicon.{index}.weights"), lexicon.weights());
         }
         for (index, member) in self.members.iter().enumerate() {

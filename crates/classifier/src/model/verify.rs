@@ -4,21 +4,16 @@ use super::error::Damage;
 use super::open::Model;
 use crate::calibration::Calibration;
 use crate::head::Weights;
+use crate::lexical::is_sound;
 
 /// Checks every entry that points to another, and that weights are numbers.
 pub(super) fn check_entries(model: &Model) -> Result<(), Damage> {
     check_classes(model)?;
     for (index, shape) in model.settings().lexicons.iter().enumerate() {
         let lexicon = model.lexicon(index);
-        let columns = shape.columns() as u64;
-        let slots = lexicon.slots();
-        let in_range = slots.iter().all(|slot| {
-            let feature = slot & 0xffff_ffff;
-            *slot == 0 || (1..=columns).contains(&feature)
-        });
-        require(in_range, || format!("lexicon.{index}.slots"), "features that do not exist")?;
-        let has_room = slots.is_empty() || slots.contains(&0);
-        require(has_room, || format!("lexicon.{index}.slots"), "no empty slot")?;
+        let sound = is_sound(lexicon.buckets(), shape.columns());
+        let section = || format!("lexicon.{index}.buckets");
+        require(sound, section, "features that do not exist, or no room")?;
         finite(lexicon.weights(), || format!("lexicon.{index}.weights"))?;
     }
     (0..model.settings().members.len()).try_for_each(|index| check_member(model, index))
