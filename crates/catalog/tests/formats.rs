@@ -1,0 +1,206 @@
+//! Catalogs of every format version that was released: each must open for ever.
+//!
+//! `CORRAL_WRITE_FIXTURE=FILE cargo test -p corral-catalog --test formats` writes one in the
+//! present format; the fixture of a released version is never written again.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+
+use corral_catalog::behaviour::run;
+use corral_catalog::{
+    BeginRequest, Begun, BlobOwner, Catalog, DEFAULT_WORKSPACE, EndpointTarget, Lineage,
+    NewDatasetVersion, NewEncoder, NewModelVersion, NewRecord, NewTaxonomyVersion, NewToken,
+    PageRequest, PointEndpoint, RunRecord, RunStatus, SecretHash, SqliteCatalog, StoredResponse,
+    VersionChoice,
+};
+use corral_types::{BlobHash, Id, Kind, Scope, Timestamp, WorkspaceId};
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn blob(text: &str) -> BlobHash {
+    BlobHash::of(text.as_bytes())
+}
+
+fn id<K: Kind>(value: u128) -> Id<K> {
+    Id::from_u128(value << 64 | 1)
+}
+
+fn new<K: Kind>(value: u128, name: &str) -> NewRecord<Id<K>> {
+    NewRecord { id: id(value), name: name.parse().unwrap(), created: at(100) }
+}
+
+fn workspace() -> WorkspaceId {
+    id(1)
+}
+
+fn request(begun: u64) -> BeginRequest {
+    BeginRequest {
+        key: "key".to_owned(),
+        route: "POST /v1/datasets".to_owned(),
+        request: blob("request"),
+        begun: at(begun),
+        expires: at(1_000),
+    }
+}
+
+/// One of every record, every optional field once with and once without.
+async fn fill(catalog: &dyn Catalog) {
+    let w = workspace();
+    catalog.create_workspace(new(1, "team")).await.unwrap();
+    let token = |value, expires| NewToken {
+        id: id(value),
+        name: "laptop".parse().unwrap(),
+        scopes: [Scope::Read, Scope::Admin].into_iter().collect(),
+        secret: SecretHash::of(&format!("secret {value}")),
+        created: at(100),
+        expires,
+    };
+    catalog.create_token(w, token(2, None)).await.unwrap();
+    catalog.create_token(w, token(3, Some(at(500)))).await.unwrap();
+    catalog.record_token_uses(vec![(id(3), at(200))]).await.unwrap();
+    catalog.revoke_token(w, id(3), at(300)).await.unwrap();
+
+    let version = |text: &str| NewDatasetVersion {
+        manifest: blob(text),
+        rows: 7,
+        bytes: 70,
+        created: at(110),
+        note: "import".to_owned(),
+        blobs: vec![blob("part")],
+    };
+    catalog.create_dataset(w, new(4, "tickets"), version("m1")).await.unwrap();
+    catalog.add_dataset_version(w, id(4), 1, version("m2")).await.unwrap();
+    let document = NewTaxonomyVersion { document: blob("t1"), classes: 5, created: at(120) };
+    catalog.create_taxonomy(w, new(5, "topics"), document).await.unwrap();
+    let encoder = NewEncoder {
+        file: blob("encoder"),
+        name: "mini".parse().unwrap(),
+        dimension: 384,
+        bytes: 22,
+        created: at(130),
+    };
+    catalog.add_encoder(w, encoder).await.unwrap();
+    let lineage =
+        Lineage { job: Some(id(7)), dataset: Some((id(4), 2)), taxonomy: Some((id(5), 1)) };
+    let model = |file: &str, lineage, encoder| NewModelVersion {
+        file: blob(file),
+        bytes: 80,
+        lineage,
+        metrics_json: r#"{"accuracy":0.5}"#.to_owned(),
+        encoder,
+        created: at(140),
+        blobs: vec![blob("report")],
+    };
+    let plain = model("f1", Lineage::default(), None);
+    catalog.add_model_version(w, new(6, "intent"), plain).await.unwrap();
+    let full = model("f2", lineage, Some(blob("encoder")));
+    catalog.add_model_version(w, new(6, "intent"), full).await.unwrap();
+    for (value, name, version) in
+        [(8, "fixed", VersionChoice::Number(2)), (9, "newest", VersionChoice::Latest)]
+    {
+        let target = EndpointTarget { model: id(6), version };
+        let wish = PointEndpoint { endpoint: new(value, name), target, at: at(150) };
+        catalog.point_endpoint(w, wish).await.unwrap();
+    }
+    catalog.remove_model_version(w, id(6), 1, at(160)).await.unwrap();
+    let run = |number, status, ended| RunRecord {
+        number,
+        status,
+        params_json: "{}".to_owned(),
+        metrics_json: r#"{"f1":0.25}"#.to_owned(),
+        started: at(170),
+        ended,
+    };
+    let runs = vec![
+        run(0, RunStatus::Running, None),
+        run(1, RunStatus::Finished, Some(at(180))),
+        run(2, RunStatus::Failed, Some(at(180))),
+        run(3, RunStatus::Stopped, Some(at(180))),
+    ];
+    catalog.record_runs(w, id(7), runs).await.unwrap();
+    catalog.add_references(w, BlobOwner::Job(id(7)), vec![blob("input")]).await.unwrap();
+    catalog.add_references(w, BlobOwner::Upload(id(10)), vec![blob("upload")]).await.unwrap();
+    catalog.begin_request(w, request(190)).await.unwrap();
+    let response = StoredResponse { status: 201, body: b"{}".to_vec() };
+    catalog.finish_request(w, "key".to_owned(), response).await.unwrap();
+    catalog.put_setting("instance".to_owned(), "here".to_owned()).await.unwrap();
+}
+
+async fn require_all(catalog: &dyn Catalog) {
+    let w = workspace();
+    let page = PageRequest::default();
+    assert_eq!(catalog.check().await.unwrap(), [""; 0]);
+    assert_eq!(catalog.workspace(DEFAULT_WORKSPACE).await.unwrap().name.as_str(), "default");
+    assert_eq!(catalog.workspace(w).await.unwrap().name.as_str(), "team");
+    let tokens = catalog.list_tokens(w, page).await.unwrap().items;
+    assert_eq!(tokens[0].expires, None);
+    assert_eq!(tokens[1].expires, Some(at(500)));
+    assert_eq!((tokens[1].last_used, tokens[1].revoked), (Some(at(200)), Some(at(300))));
+    let found = catalog.token_by_secret(SecretHash::of("secret 2")).await.unwrap().unwrap();
+    assert_eq!((found.id, found.scopes.to_string().as_str()), (id(2), "read,admin"));
+
+    let dataset = catalog.dataset(w, id(4)).await.unwrap();
+    assert_eq!((dataset.name.as_str(), dataset.created), ("tickets", at(100)));
+    let head = dataset.head;
+    assert_eq!((head.number, head.manifest, head.rows, head.bytes), (2, blob("m2"), 7, 70));
+    assert_eq!((head.created, head.note.as_str()), (at(110), "import"));
+    let topics = catalog.taxonomy_named(w, "topics".parse().unwrap()).await.unwrap().head;
+    assert_eq!((topics.document, topics.classes), (blob("t1"), 5));
+    let encoder = catalog.default_encoder(w).await.unwrap().unwrap();
+    assert_eq!((encoder.dimension, encoder.name.as_str()), (384, "mini"));
+
+    let versions = catalog.list_model_versions(w, id(6), page).await.unwrap().items;
+    assert_eq!(versions[0].removed, Some(at(160)));
+    assert_eq!((&versions[0].lineage, versions[0].encoder), (&Lineage::default(), None));
+    assert_eq!((versions[1].removed, versions[1].encoder), (None, Some(blob("encoder"))));
+    assert_eq!(versions[1].lineage.job, Some(id(7)));
+    assert_eq!(versions[1].lineage.dataset, Some((id(4), 2)));
+    assert_eq!(versions[1].lineage.taxonomy, Some((id(5), 1)));
+    assert_eq!(versions[1].metrics_json, r#"{"accuracy":0.5}"#);
+    let endpoints = catalog.list_endpoints(w, page).await.unwrap().items;
+    assert_eq!(endpoints[0].target.version, VersionChoice::Number(2));
+    assert_eq!(endpoints[1].target.version, VersionChoice::Latest);
+    assert_eq!(endpoints[1].serves.file, blob("f2"));
+    let changes = catalog.list_endpoint_changes(w, id(9), page).await.unwrap().items;
+    assert_eq!((changes.len(), changes[0].served, changes[0].at), (1, 2, at(150)));
+
+    let runs = catalog.list_runs(w, id(7), page).await.unwrap().items;
+    let statuses: Vec<RunStatus> = runs.iter().map(|run| run.status).collect();
+    use RunStatus::{Failed, Finished, Running, Stopped};
+    assert_eq!(statuses, [Running, Finished, Failed, Stopped]);
+    assert_eq!((runs[0].ended, runs[1].ended), (None, Some(at(180))));
+    for (text, there) in [("input", true), ("upload", true), ("part", true), ("f1", false)] {
+        assert_eq!(catalog.has_reference(w, blob(text)).await.unwrap(), there, "{text}");
+    }
+    let begun = catalog.begin_request(w, request(999)).await.unwrap();
+    let Begun::Done(response) = begun else { panic!("{begun:?}") };
+    assert_eq!((response.status, response.body.as_slice()), (201, &b"{}"[..]));
+    let setting = catalog.setting("instance".to_owned()).await.unwrap();
+    assert_eq!(setting.as_deref(), Some("here"));
+}
+
+#[test]
+fn catalogs_of_every_version_open() {
+    if let Some(file) = std::env::var_os("CORRAL_WRITE_FIXTURE") {
+        run(async { fill(&SqliteCatalog::open(Path::new(&file)).unwrap()).await });
+        println!("wrote {}", Path::new(&file).display());
+    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for version in 1..=corral_catalog::FORMAT_VERSION {
+        let fixture = fixtures.join(format!("catalog_v{version}.sqlite"));
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("catalog.sqlite");
+        std::fs::copy(&fixture, &copy).unwrap();
+        run(async {
+            let catalog = SqliteCatalog::open(&copy).unwrap();
+            require_all(&catalog).await;
+            // And it goes on.
+            let target = EndpointTarget { model: id(6), version: VersionChoice::Number(2) };
+            let wish = PointEndpoint { endpoint: new(9, "newest"), target, at: at(2_000) };
+            catalog.point_endpoint(workspace(), wish).await.unwrap();
+        });
+    }
+}
