@@ -30,7 +30,7 @@ fn main() -> Result<(), Failure> {
     drop(catalog);
     for suffix in ["", "-wal", "-shm"] {
         // The last two are gone already when all was closed in order.
-        let _ = std::fs::remove_file(folder.join(format!("{}{suffix}", file.display())));
+        let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
     }
     result
 }

@@ -195,8 +195,8 @@ fn catalogs_of_every_version_open() {
         let copy = folder.path().join("catalog.sqlite");
         std::fs::copy(&fixture, &copy).unwrap();
         run(async {
-            let catalog = SqliteCatalog::open(&copy).unwrap();
-            require_all(&catalog).await;
+            let catalog: Box<dyn Catalog> = Box::new(SqliteCatalog::open(&copy).unwrap());
+            require_all(&*catalog).await;
             // And it goes on.
             let target = EndpointTarget { model: id(6), version: VersionChoice::Number(2) };
             let wish = PointEndpoint { endpoint: new(9, "newest"), target, at: at(2_000) };
