@@ -112,11 +112,24 @@ impl Client {
     /// # Errors
     /// As [`Client::json`].
     pub async fn list<T: DeserializeOwned>(&self, segments: &[&str]) -> anyhow::Result<Vec<T>> {
+        self.list_where(segments, &[]).await
+    }
+
+    /// The same with a query beside the page's.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub async fn list_where<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<Vec<T>> {
         let mut items = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let query: Vec<_> = after.iter().map(|cursor| ("after", cursor)).collect();
-            let page: Page<T> = self.json(self.get(segments).query(&query)).await?;
+            let cursor: Vec<_> = after.iter().map(|cursor| ("after", cursor)).collect();
+            let request = self.get(segments).query(query).query(&cursor);
+            let page: Page<T> = self.json(request).await?;
             items.extend(page.items);
             after = page.next;
             if after.is_none() {

@@ -32,7 +32,7 @@ impl JobHandler for TrainJob {
         };
         let encoder = match payload.encoder {
             None => None,
-            Some(file) => Some(MiniLm::open(context.input_path(file)?)?),
+            Some(file) => Some(MiniLm::open_verified(context.input_path(file)?, file)?),
         };
         let batches: Vec<_> = dataset.iter().collect::<Result<_, _>>()?;
         let rows = training_rows(dataset.manifest(), &batches, payload.label_kind(arity));

@@ -23,8 +23,6 @@ pub enum WorkspaceCommand {
     Create { name: String },
     /// List the workspaces
     Ls,
-    /// Remove a workspace that holds nothing
-    Rm { name: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,10 +85,6 @@ pub async fn workspace(command: WorkspaceCommand, context: &Context) -> anyhow::
                     rows.map(|item| [item.name.clone(), item.id.clone(), item.created.clone()]),
                 )
             });
-        }
-        WorkspaceCommand::Rm { name } => {
-            client.send(client.request(Method::DELETE, &["v1", "workspaces", &name])).await?;
-            eprintln!("removed the workspace {name}");
         }
     }
     Ok(())

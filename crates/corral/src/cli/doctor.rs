@@ -35,7 +35,7 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<()> {
         for finding in &machine.enforcement {
             let state = match &finding.unavailable {
                 None => "works".to_owned(),
-                Some(why) => format!("not here: {why}"),
+                Some(why) => format!("not here: {}\n             to allow it: {}", why.reason, why.setting),
             };
             text += &format!("  {:<10} {state}\n", word(&json!(finding.kind)));
         }
@@ -53,7 +53,8 @@ fn describe(machine: &WorkerInspection) -> Value {
         json!({
             "kind": finding.kind,
             "works": finding.unavailable.is_none(),
-            "why_not": finding.unavailable.as_ref().map(ToString::to_string),
+            "why_not": finding.unavailable.as_ref().map(|why| &why.reason),
+            "setting": finding.unavailable.as_ref().map(|why| &why.setting),
         })
     });
     json!({

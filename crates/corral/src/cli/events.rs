@@ -125,7 +125,7 @@ pub async fn follow(
     }
 }
 
-/// Follows a job with a progress bar where a person watches; log lines go to standard error.
+/// Follows a job with a progress bar where a person watches.
 ///
 /// # Errors
 /// As [`follow`]; and the job's own failure.
@@ -149,8 +149,10 @@ pub async fn wait_with_progress(client: &Client, job: &str) -> anyhow::Result<Jo
                 bar.set_position((fraction.clamp(0.0, 1.0) * 1000.0) as u64);
                 bar.set_message(text("message"));
             }
-            "log" => bar.suspend(|| eprintln!("{}", text("line"))),
-            "state" => bar.set_message(text("state")),
+            "submitted" => bar.set_message("waiting for memory and a worker"),
+            "started" => bar.set_message("started"),
+            "attempt_ended" => bar.set_message(text("outcome")),
+            "completing" => bar.set_message("registering the outputs"),
             _ => {}
         }
     })

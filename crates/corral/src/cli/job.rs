@@ -1,5 +1,7 @@
 //! `corral job`.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use corral_server::api::{JobDetail, LogPage, Page, ProbeRequest, RunDetail};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
@@ -12,9 +14,12 @@ use crate::client::Client;
 use crate::failure::refusal;
 use crate::output::{Output, fields, print_line, table};
 
+/// The pause between looks at a log that is followed.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
-    /// List the jobs, newest last
+    /// List the jobs, newest first
     Ls {
         /// Only jobs in this state
         #[arg(long)]
@@ -72,11 +77,8 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
     match command {
         JobCommand::Ls { state } => {
-            let items: Vec<JobDetail> = client.list(&["v1", "jobs"]).await?;
-            let items = items
-                .into_iter()
-                .filter(|job| state.as_ref().is_none_or(|state| *state == job.state))
-                .collect();
+            let query: Vec<_> = state.iter().map(|state| ("state", state.as_str())).collect();
+            let items: Vec<JobDetail> = client.list_where(&["v1", "jobs"], &query).await?;
             context.output.show(&Page { items, next: None }, |page: &Page<JobDetail>| {
                 let rows = page.items.iter().map(|job| {
                     [
@@ -95,22 +97,7 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
             let detail: JobDetail = client.json(client.get(&["v1", "jobs", &job])).await?;
             context.output.show(&detail, describe);
         }
-        JobCommand::Logs { job, follow: false } => print_logs(&client, context, &job).await?,
-        JobCommand::Logs { job, follow: true } => {
-            follow(&client, &job, |event| {
-                if event.name == "log" {
-                    match context.output {
-                        Output::Json => print_line(&event.data),
-                        Output::Text => {
-                            let data: serde_json::Value =
-                                serde_json::from_str(&event.data).unwrap_or_default();
-                            print_line(data["line"].as_str().unwrap_or_default());
-                        }
-                    }
-                }
-            })
-            .await?;
-        }
+        JobCommand::Logs { job, follow } => print_logs(&client, context, &job, follow).await?,
         JobCommand::Events { job } => {
             follow(&client, &job, |event| {
                 let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
@@ -177,21 +164,32 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn print_logs(client: &Client, context: &Context, job: &str) -> anyhow::Result<()> {
+/// Prints the log from its beginning, and with `follow` until the job has ended.
+async fn print_logs(
+    client: &Client,
+    context: &Context,
+    job: &str,
+    follow: bool,
+) -> anyhow::Result<()> {
     let mut after = 0;
     loop {
+        // Asked before the lines: what is written up to the end is then printed.
+        let ended = client.json::<JobDetail>(client.get(&["v1", "jobs", job])).await?.ended;
         let request = client.get(&["v1", "jobs", job, "logs"]).query(&[("after", after)]);
         let page: LogPage = client.json(request).await?;
-        let Some(last) = page.lines.last() else { return Ok(()) };
         if after == 0 && page.dropped > 0 {
             eprintln!("corral: {} earlier lines were dropped", page.dropped);
         }
-        after = last.number;
         for line in &page.lines {
             match context.output {
                 Output::Json => print_line(&serde_json::to_string(line)?),
                 Output::Text => print_line(&line.line),
             }
+        }
+        match page.lines.last() {
+            Some(last) => after = last.number,
+            None if !follow || ended.is_some() => return Ok(()),
+            None => tokio::time::sleep(FOLLOW_PAUSE).await,
         }
     }
 }

@@ -15,6 +15,7 @@ mod train;
 mod up;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -74,7 +75,7 @@ enum Command {
     /// Install and list sentence encoders
     #[command(subcommand)]
     Encoder(encoder::EncoderCommand),
-    /// Create, list and remove workspaces
+    /// Create and list workspaces
     #[command(subcommand)]
     Workspace(admin::WorkspaceCommand),
     /// Create, list and revoke tokens
@@ -113,6 +114,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The token that flag, environment or file gives.
+    pub fn token(&self) -> Option<String> {
+        self.global.token.clone().or_else(|| self.settings.value("client.token"))
+    }
+
     /// A client of the server that flags, environment or file name.
     ///
     /// # Errors
@@ -121,7 +127,7 @@ impl Context {
         let setting = |key: &str| self.settings.value(key);
         Client::new(&ClientConfig {
             url: self.global.url.clone().or_else(|| setting("client.url")).unwrap_or_default(),
-            token: self.global.token.clone().or_else(|| setting("client.token")),
+            token: self.token(),
             ca_certificate: setting("client.ca_certificate").map(PathBuf::from),
         })
     }
@@ -131,14 +137,15 @@ impl Context {
 ///
 /// # Errors
 /// Whatever the command could not do, to be reported with its hint.
-pub fn run(command_line: CommandLine) -> anyhow::Result<()> {
+pub fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
     let CommandLine { global, command } = command_line;
     // The processes of a running system must not touch settings or start a thread first.
     match command {
-        Command::Launcher => return processes::launcher(),
-        Command::JobProcess => return processes::job_process(),
+        Command::Launcher => return Ok(processes::launcher()),
+        Command::JobProcess => return Ok(processes::job_process()),
         _ => {}
     }
+    use_ring();
     let settings = Settings::load().map_err(reported)?;
     let context = Context { settings, output: Output::from_flag(global.json), global };
     match command {
@@ -153,6 +160,14 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<()> {
             runtime.block_on(ask(command, &context))
         }
     }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// The one provider of cryptography in this binary.
+fn use_ring() {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing has chosen another provider before");
 }
 
 /// The commands that are requests to a server.

@@ -86,10 +86,10 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
 fn predict_here(path: &Path, args: &PredictArgs, texts: &[String]) -> anyhow::Result<PredictAnswer> {
     // A file from outside the store may change under a mapping, so it is read.
     let model = Model::read(path).map_err(reported)?;
-    let needed = model.info().encoder;
+    let needed = model.encoder();
     let encoder = match (&needed, &args.encoder) {
         (None, _) => None,
-        (Some(_), Some(path)) => Some(MiniLm::open(path).map_err(reported)?),
+        (Some(_), Some(path)) => Some(MiniLm::load(path).map_err(reported)?),
         (Some(encoder), None) => {
             return Err(refusal(
                 Failure::new(
@@ -100,23 +100,29 @@ fn predict_here(path: &Path, args: &PredictArgs, texts: &[String]) -> anyhow::Re
             ));
         }
     };
+    let subset = args.prefix.as_deref().map(|prefix| model.subset(prefix));
+    let subset = subset.transpose().map_err(reported)?;
     let options = PredictOptions {
         top_k: args.top_k as usize,
         threshold: args.threshold,
-        prefix: args.prefix.clone(),
+        subset: subset.as_ref(),
+        ..PredictOptions::default()
     };
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let encoder = encoder.as_ref().map(|encoder| encoder as &dyn Encoder);
-    let predictions = model.predict_batch(&texts, encoder, &options).map_err(reported)?;
-    let predictions = predictions.into_iter().map(|scored| Prediction {
-        labels: scored
-            .into_iter()
-            .map(|scored| ScoredLabel {
-                id: model.class_id(scored.class).to_owned(),
-                name: model.class_name(scored.class).to_owned(),
-                probability: scored.probability,
+    let predictions = model.predict_batch(texts, encoder, &options).map_err(reported)?;
+    let predictions = predictions.iter().map(|prediction| {
+        let named = prediction.ranked.iter().filter(|ranked| {
+            args.threshold.is_none_or(|threshold| ranked.probability >= threshold)
+        });
+        let labels = named.filter_map(|ranked| {
+            let class = model.class(ranked.class)?;
+            Some(ScoredLabel {
+                id: class.id.to_owned(),
+                name: class.name.to_owned(),
+                probability: ranked.probability,
             })
-            .collect(),
+        });
+        Prediction { labels: labels.collect() }
     });
     Ok(PredictAnswer {
         model: path.display().to_string(),

@@ -3,10 +3,12 @@
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
+use corral_server::training_job::TRAIN_KIND;
 use corral_server::{Access, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
@@ -116,25 +118,24 @@ pub fn worker(args: WorkerArgs, context: &Context) -> anyhow::Result<()> {
         (None, None) => unreachable!("the argument parser asks for one of them"),
     };
     let options = WorkerOptions {
-        data_dir,
-        server,
         token: context.token(),
         ca_certificate: context.settings.value("client.ca_certificate").map(PathBuf::from),
         memory_bytes: args.memory,
-        memory_reserve_bytes: args.memory_reserve,
+        reserve_bytes: args.memory_reserve,
         milli_cpu: args.cpus.map(|cpus| (cpus * 1000.0) as u32),
-        executable,
+        ..WorkerOptions::new(data_dir, server, executable)
     };
-    corral_worker::run(options).map_err(reported)
+    corral_worker::run(options, corral_worker::shutdown_signal()).map_err(reported)
 }
 
-pub fn launcher() -> anyhow::Result<()> {
-    corral_worker::launcher_main().map_err(reported)
+/// The process in which a worker's tasks are born.
+pub fn launcher() -> ExitCode {
+    corral_worker::launcher_main()
 }
 
 /// The process of one job attempt.
-pub fn job_process() -> anyhow::Result<()> {
-    corral_worker::job_process_main(&[("train", &crate::train_job::TrainJob)]).map_err(reported)
+pub fn job_process() -> ExitCode {
+    corral_worker::job_process_main(&[(TRAIN_KIND, &crate::train_job::TrainJob)])
 }
 
 /// Ends this process when its supervisor ends, however that ends.

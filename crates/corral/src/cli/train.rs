@@ -18,6 +18,9 @@ pub struct TrainArgs {
     /// The taxonomy, or NAME@VERSION; without one the labels found form it
     #[arg(long)]
     taxonomy: Option<String>,
+    /// What several labels of a row mean
+    #[arg(long, value_enum, default_value = "auto")]
+    task: Task,
     /// What decides between candidates
     #[arg(long, value_enum)]
     metric: Option<Metric>,
@@ -42,6 +45,26 @@ pub struct TrainArgs {
     /// Wait for the end, with a progress bar
     #[arg(long)]
     wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Task {
+    /// all-of where rows have several labels
+    Auto,
+    /// One class is right, and any that the row names will do
+    AnyOf,
+    /// Every label holds by itself (multi-label)
+    AllOf,
+}
+
+impl Task {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AnyOf => "any-of",
+            Self::AllOf => "all-of",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -77,6 +100,7 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
         model: args.name,
         dataset: args.dataset,
         taxonomy: args.taxonomy,
+        task: Some(args.task.as_str().to_owned()),
         metric: args.metric.map(|metric| metric.as_str().to_owned()),
         memory_bytes,
         budget_seconds: args.budget.as_deref().map(parse_seconds).transpose()?,
