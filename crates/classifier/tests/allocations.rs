@@ -1,0 +1,112 @@
+//! Turning texts into rows and rows into probabilities allocates nothing once the buffers have
+//! grown: serving holds its latency under load by that.
+#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use corral_classifier::lexical::LexicalScratch;
+use corral_classifier::{
+    Accents, Calibration, ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link,
+    MemberSpec, Model, ModelSpec, Precision, Scratch, Thresholds,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; what `alloc` gave came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const TEXTS: [&str; 5] = [
+    "My card has not arrived yet, and I have waited, waited, waited",
+    "Où est ma carte ? Elle n’est pas arrivée",
+    "कार्ड अभी तक नहीं आया",
+    "",
+    "LOST CARD",
+];
+
+/// The allocations of the calling thread while `work` runs.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+#[test]
+fn rows_need_no_allocation_after_the_first() {
+    for accents in [Accents::Keep, Accents::Strip] {
+        let config = LexicalConfig { accents, ..LexicalConfig::words_and_characters() };
+        let lexicon = Lexicon::fit(&TEXTS, &config).expect("the texts have n-grams");
+        let mut scratch = LexicalScratch::default();
+        let mut pass = || {
+            for text in TEXTS {
+                lexicon.transform(text, &mut scratch);
+            }
+        };
+        assert!(allocations(&mut pass) > 0, "the counter counts");
+        assert_eq!(allocations(&mut pass), 0, "{accents:?}");
+    }
+}
+
+#[test]
+fn probabilities_need_no_allocation_after_the_first() {
+    let lexicon = Lexicon::fit(&TEXTS, &LexicalConfig::words_and_characters());
+    let lexicon = lexicon.expect("the texts have n-grams");
+    let member = |precision| {
+        let weights: Vec<f32> = (0..lexicon.columns() * 3).map(|n| (n % 7) as f32).collect();
+        MemberSpec {
+            name: format!("{precision:?}"),
+            featurizer: Featurizer::lexical(0),
+            head: LinearHead::from_column_major(&weights, vec![0.0; 3], precision)
+                .expect("three weights a column"),
+            calibration: Calibration::Temperature(2.0),
+            weight: 1.0,
+        }
+    };
+    let spec = ModelSpec {
+        name: "small".to_owned(),
+        metadata: BTreeMap::new(),
+        classes: ["a", "b", "c"]
+            .map(|id| ClassEntry { id: id.to_owned(), name: String::new(), parent: None })
+            .to_vec(),
+        outputs: vec![0, 1, 2],
+        link: Link::Softmax,
+        encoder: None,
+        lexicons: vec![lexicon.clone()],
+        members: vec![
+            member(Precision::F32),
+            member(Precision::Int8),
+            member(Precision::SparseInt8 { smallest: 1.0 }),
+        ],
+        temperature: 0.9,
+        thresholds: Thresholds::default(),
+    };
+    let bytes = spec.to_bytes().expect("parts that fit");
+    let model = Model::from_bytes(&bytes).expect("a model just written");
+    let mut scratch = Scratch::default();
+    let mut pass = || {
+        for text in TEXTS {
+            model.probabilities(text, None, &mut scratch).expect("no encoder is needed");
+        }
+    };
+    assert!(allocations(&mut pass) > 0, "the counter counts");
+    assert_eq!(allocations(&mut pass), 0);
+}
