@@ -14,7 +14,7 @@ use corral_types::BlobHash;
 
 /// Set for the process that is killed: the store's directory.
 const DIRECTORY: &str = "CORRAL_BLOBS_KILL_DIRECTORY";
-const KILLS: u64 = 250;
+const KILLS: u64 = 200;
 
 fn open(dir: &Path) -> BlobStore {
     BlobStore::open_with(dir, BlobStoreOptions { reserve_bytes: 0 }).unwrap()

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use corral_blobs::{BlobStore, BlobStoreOptions, Swept};
@@ -55,21 +54,16 @@ fn a_sweep_never_takes_a_blob_from_under_a_put() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let references = Mutex::new(BTreeSet::new());
-    let owners_left = AtomicUsize::new(OWNERS as usize);
     let (stored_anew, deleted) = std::thread::scope(|scope| {
         let owners: Vec<_> = (0..OWNERS)
             .map(|owner| {
-                let (store, references, owners_left) = (&store, &references, &owners_left);
-                scope.spawn(move || {
-                    let stored_anew = own(store, references, owner, ROUNDS);
-                    owners_left.fetch_sub(1, Ordering::Release);
-                    stored_anew
-                })
+                let (store, references) = (&store, &references);
+                scope.spawn(move || own(store, references, owner, ROUNDS))
             })
             .collect();
         let sweeper = open(dir.path());
         let mut deleted = 0;
-        while owners_left.load(Ordering::Acquire) > 0 {
+        while !owners.iter().all(|owner| owner.is_finished()) {
             let referenced = references.lock().unwrap().clone();
             deleted += sweeper.sweep(|hash| referenced.contains(hash), HOUR).unwrap().deleted_blobs;
         }
