@@ -27,6 +27,8 @@ mod minilm;
 mod network;
 mod safetensors;
 mod shape;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
 mod tokenizer;
 mod vocabulary;
 

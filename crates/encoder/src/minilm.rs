@@ -313,3 +313,53 @@ impl TokenizedTexts {
         chunks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::TinyNetwork;
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "top up my card with 50 € ".repeat(9);
+        let texts = ["", "x", "how do i top up my card?", "[SEP] Zürich, 東京", &long];
+        for precision in [Precision::Int8, Precision::F32] {
+            let path = directory.path().join(precision.as_str());
+            let bytes = crate::convert(TinyNetwork::new(5).published(), precision).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            let outcomes: Vec<Vec<u32>> = Level::available()
+                .into_iter()
+                .map(|level| {
+                    let encoder = MiniLm { level, ..MiniLm::open(&path).unwrap() };
+                    let mut out = vec![0.0; texts.len() * encoder.dimension()];
+                    encoder.encode(&texts, &mut out);
+                    out.into_iter().map(f32::to_bits).collect()
+                })
+                .collect();
+            assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{precision:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_hold_every_text_once_within_their_budget() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = crate::test_support::write_tiny_encoder(directory.path()).unwrap();
+        let encoder = MiniLm::open(&path).unwrap();
+        for count in [2, 3, 50, 1000] {
+            let texts: Vec<String> = (0..count).map(|n| "card ".repeat(20 + n * 7 % 60)).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let tokens = TokenizedTexts::new(&encoder.network, &texts);
+            let chunks = tokens.chunks();
+            let mut seen: Vec<usize> = chunks.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+            for chunk in &chunks {
+                let total: usize = chunk.iter().map(|&text| tokens.ids(text).len()).sum();
+                assert!(total <= CHUNK_TOKENS || chunk.len() == 1);
+            }
+            let enough = rayon::current_num_threads().min(count);
+            assert!(chunks.len() >= enough.min(2), "{count} texts in {} chunks", chunks.len());
+        }
+    }
+}

@@ -138,3 +138,65 @@ fn read_until_exit(child: &mut Child, timeout: Duration) -> Option<io::Result<St
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A stand-in for Python that does as a shell script says; `$DEST` is the directory given.
+    fn python(directory: &Path, script: &str) -> String {
+        let path = directory.join("python3");
+        let find = "while [ \"$1\" != --dest ]; do shift; done\nDEST=$2\n";
+        fs::write(&path, format!("#!/bin/sh\n{find}{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn download(script: &str, timeout: Duration) -> Result<PathBuf, DownloadError> {
+        let directory = tempfile::tempdir().unwrap();
+        let python = python(directory.path(), script);
+        let outcome = download_with(&python, &ALL_MINILM_L6_V2, directory.path(), timeout);
+        if let Ok(path) = &outcome {
+            assert_eq!(path.parent(), Some(directory.path()));
+        }
+        outcome
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_file_that_pip_leaves_is_found() {
+        let script = format!("touch \"$DEST/{}\"", ALL_MINILM_L6_V2.file_name);
+        assert!(download(&script, LONG).is_ok());
+        assert!(matches!(download("exit 0", LONG), Err(DownloadError::NoFile { .. })));
+    }
+
+    #[test]
+    fn the_end_of_what_pip_says_is_told() {
+        let script = "seq 1 20000 >&2; echo No matching distribution >&2; exit 1";
+        let error = download(script, LONG).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let DownloadError::Failed { message, .. } = &error else { panic!("{error}") };
+        assert!(message.ends_with("No matching distribution") && message.len() < 5000);
+        assert!(error.hint().unwrap().contains(ALL_MINILM_L6_V2.file_name));
+    }
+
+    #[test]
+    fn a_pip_that_hangs_is_stopped() {
+        let error = download("exec sleep 600", Duration::from_millis(300)).unwrap_err();
+        assert!(matches!(error, DownloadError::Timeout { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn a_machine_without_python_is_told_what_to_do() {
+        let nowhere = Path::new("/nowhere");
+        let error = download_with("/nowhere/python3", &ALL_MINILM_L6_V2, nowhere, LONG);
+        let error = error.unwrap_err();
+        assert!(matches!(error, DownloadError::Start { .. }));
+        assert!(error.hint().unwrap().starts_with("Install Python 3"));
+    }
+}

