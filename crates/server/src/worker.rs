@@ -4,16 +4,17 @@
 //! who may call, and on the open port, where a token with the scope `admin` is needed.
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_placement::WorkerPresence;
 use corral_types::{BlobHash, ErrorKind, Failure, WorkerId};
-use corral_worker_api::{Acknowledged, Commands, EventBatch, Hello, Poll, Welcome};
-use serde::Deserialize;
+use corral_worker_api::{
+    Acknowledged, Commands, EventBatch, Hello, Poll, WORKER_HEADER, Welcome,
+};
 use tokio_util::io::ReaderStream;
 
 use crate::api::WorkerDetail;
@@ -34,7 +35,7 @@ pub fn local_router(app: App) -> Router {
         .route("/worker/v1/poll", post(poll))
         .route("/worker/v1/events", post(events))
         .layer(DefaultBodyLimit::max(MAX_CALL_BYTES))
-        .route("/worker/v1/blobs/{hash}", get(read_blob).put(write_blob))
+        .route("/worker/v1/blobs/{hash}", get(read_blob).head(keep_blob).put(write_blob))
         .with_state(app)
 }
 
@@ -66,18 +67,18 @@ async fn events(
     Ok(Json(app.jobs.events_from_worker(batch).await?))
 }
 
-#[derive(Deserialize)]
-struct BlobQuery {
-    worker: WorkerId,
-}
-
 async fn read_blob(
     State(app): State<App>,
     Path(text): Path<String>,
-    Query(query): Query<BlobQuery>,
+    headers: HeaderMap,
 ) -> Answer<Response> {
     let hash = parse_hash(&text)?;
-    if !app.jobs.worker_may_read(query.worker, hash).await {
+    let worker = headers.get(WORKER_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let worker: WorkerId = worker.ok_or_else(|| {
+        let message = format!("the header `{WORKER_HEADER}` does not name a worker");
+        ApiError(Failure::new(ErrorKind::Invalid, message))
+    })?;
+    if !app.jobs.worker_may_read(worker, hash).await {
         return Err(ApiError(Failure::new(
             ErrorKind::NotFound,
             format!("{hash} is no input of what this worker runs"),
@@ -89,16 +90,18 @@ async fn read_blob(
     Ok((length, Body::from_stream(ReaderStream::with_capacity(file, 256 * 1024))).into_response())
 }
 
+/// Whether the blob is here; if it is, it is kept from collection as if it had been put.
+async fn keep_blob(State(app): State<App>, Path(text): Path<String>) -> Answer<StatusCode> {
+    let is_here = app.blobs.revive(&parse_hash(&text)?)?;
+    Ok(if is_here { StatusCode::OK } else { StatusCode::NOT_FOUND })
+}
+
 async fn write_blob(
     State(app): State<App>,
     Path(text): Path<String>,
     body: Body,
 ) -> Answer<StatusCode> {
     let hash = parse_hash(&text)?;
-    // A blob that is here already is not received again, only kept from collection.
-    if app.blobs.revive(&hash)? {
-        return Ok(StatusCode::NO_CONTENT);
-    }
     let put = rest::receive_blob(&app.blobs, body, MAX_OUTPUT_BYTES).await?;
     if put.hash != hash {
         return Err(ApiError(Failure::new(

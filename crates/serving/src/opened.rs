@@ -101,7 +101,7 @@ impl Opened {
     pub fn encoder(&self, blob: BlobHash) -> Result<Arc<dyn Encoder>, ServingError> {
         let encoder = self.encoders.get(blob, || -> Result<_, ServingError> {
             let path = self.blobs.local_path(&blob).map_err(ServingError::Blob)?;
-            Ok(Arc::new(MiniLm::open(&path).map_err(ServingError::Encoder)?))
+            Ok(Arc::new(MiniLm::open_verified(&path, blob).map_err(ServingError::Encoder)?))
         })?;
         Ok(encoder)
     }

@@ -8,7 +8,8 @@
 //! | `POST /worker/v1/hello` [`Hello`] → [`Welcome`] | the worker is here with this capacity and these attempts |
 //! | `POST /worker/v1/poll` [`Poll`] → [`Commands`] | what to do next; waits up to [`POLL_WAIT_MS`] |
 //! | `POST /worker/v1/events` [`EventBatch`] → [`Acknowledged`] | what happened; acknowledged once it is on disk |
-//! | `GET`, `HEAD` `/worker/v1/blobs/{hash}` | the bytes of an input |
+//! | `GET /worker/v1/blobs/{hash}` | the bytes of an input of an attempt that the worker has |
+//! | `HEAD /worker/v1/blobs/{hash}` | whether an output need not be put |
 //! | `PUT /worker/v1/blobs/{hash}` | the bytes of an output, checked against the hash |
 //!
 //! Every call may be repeated: a command carries a number that grows within a session and
@@ -35,7 +36,10 @@ pub const MAX_EVENTS_PER_BATCH: usize = 512;
 /// The longest log line that is kept; the rest of the line is cut and marked.
 pub const MAX_LOG_LINE_BYTES: usize = 16 * 1024;
 
-/// The header in which a worker that joined over the network carries its token.
+/// The header by which every call names its worker: what it may read depends on it.
+pub const WORKER_HEADER: &str = "corral-worker";
+
+/// The scheme of the token that a worker that joined over the network shows.
 pub const WORKER_TOKEN_SCHEME: &str = "Bearer";
 
 /// What a machine offers.

@@ -9,7 +9,7 @@ use corral_types::{AttemptId, BlobHash, Timestamp};
 use corral_worker_api::{Accounting, AttemptEvent, Event, Limits, LogStream, Outcome, StopReason};
 use tokio::sync::{Notify, mpsc};
 
-use crate::spool::Spool;
+use crate::spool::{SPOOL_LIMITS, Spool};
 
 /// What the server, or the worker's own end, asks of a running attempt.
 #[derive(Clone, Debug)]
@@ -38,13 +38,51 @@ pub struct Attempt {
 
 #[derive(Default)]
 struct DeliveryState {
-    /// Blobs that are not to be dropped from the cache.
-    needed: HashSet<BlobHash>,
+    /// What the job reads.
+    inputs: HashSet<BlobHash>,
+    /// What was stored and is in no event yet.
+    fresh: HashSet<BlobHash>,
+    /// The blobs of events that are not acknowledged, in the order of the events.
+    waiting: Vec<WaitingBlob>,
     /// Blobs that are known to be on the server.
     uploaded: HashSet<BlobHash>,
     uploading: HashSet<BlobHash>,
     /// Why blobs will never be on the server.
     refused: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlobRole {
+    Checkpoint,
+    Output,
+}
+
+struct WaitingBlob {
+    number: u64,
+    hash: BlobHash,
+    role: BlobRole,
+}
+
+impl DeliveryState {
+    fn await_blobs_of(&mut self, number: u64, event: &Event) {
+        let role = match event {
+            Event::Checkpoint { .. } => BlobRole::Checkpoint,
+            _ => BlobRole::Output,
+        };
+        self.waiting.extend(blobs_of(event).map(|hash| WaitingBlob { number, hash, role }));
+    }
+
+    /// Whether this checkpoint waits for the server behind a newer one, so that nobody will
+    /// ever go on from it.
+    fn is_superseded(&self, event: &AttemptEvent) -> bool {
+        let Event::Checkpoint { blob } = &event.event else { return false };
+        let newer = |waiting: &WaitingBlob| {
+            waiting.role == BlobRole::Checkpoint && waiting.number > event.number
+        };
+        !self.uploaded.contains(blob)
+            && !self.uploading.contains(blob)
+            && self.waiting.iter().any(newer)
+    }
 }
 
 impl Attempt {
@@ -93,7 +131,7 @@ impl Attempt {
         wake: Arc<Notify>,
         orders: Option<mpsc::UnboundedSender<Order>>,
     ) -> std::io::Result<Self> {
-        let spool = Mutex::new(Spool::open(&directory, id)?);
+        let spool = Mutex::new(Spool::open(&directory, id, SPOOL_LIMITS)?);
         let orders = Mutex::new(orders);
         let (syncing, delivery) = Default::default();
         Ok(Self { id, directory, spool, syncing, delivery, wake, orders })
@@ -112,14 +150,22 @@ impl Attempt {
     /// # Errors
     /// When it could not be written; it is then not in the spool.
     pub fn record_essential(&self, event: Event) -> std::io::Result<()> {
-        self.need(blobs_of(&event));
-        self.spool().append(Timestamp::now(), [event])?;
+        let mut spool = self.spool();
+        // Before the event can be seen: its blobs must not be dropped from the cache.
+        self.delivery().await_blobs_of(spool.next_number(), &event);
+        let appended = spool.append(Timestamp::now(), [event]);
+        let mut delivery = self.delivery();
+        match appended {
+            Ok(()) => delivery.fresh.clear(),
+            Err(_) => delivery.waiting.retain(|waiting| waiting.number < spool.next_number()),
+        }
+        drop((delivery, spool));
         self.wake.notify_one();
-        Ok(())
+        appended
     }
 
     pub fn record_system_line(&self, line: impl Into<String>) {
-        self.record([Event::Log { stream: LogStream::System, line: line.into() }]);
+        self.record([system_line(line)]);
     }
 
     /// Makes everything that was recorded so far safe.
@@ -156,13 +202,15 @@ impl Attempt {
         let mut events = self.spool().waiting(limit, limit_bytes)?;
         let delivery = self.delivery();
         for index in 0..events.len() {
+            let event = &mut events[index];
             if let Some(why) = &delivery.refused {
-                tell_refusal(&mut events[index].event, &delivery.uploaded, why);
-                continue;
+                tell_refusal(&mut event.event, &delivery.uploaded, why);
+            } else if delivery.is_superseded(event) {
+                let line = "a checkpoint was replaced by a newer one before the server took it";
+                event.event = system_line(line);
             }
-            let missing: Vec<BlobHash> = blobs_of(&events[index].event)
-                .filter(|hash| !delivery.uploaded.contains(hash))
-                .collect();
+            let missing: Vec<BlobHash> =
+                blobs_of(&event.event).filter(|hash| !delivery.uploaded.contains(hash)).collect();
             if !missing.is_empty() {
                 events.truncate(index);
                 return Ok((events, missing));
@@ -171,11 +219,17 @@ impl Attempt {
         Ok((events, Vec::new()))
     }
 
+    /// Whether there are events that the server does not have.
+    pub fn has_waiting(&self) -> bool {
+        !self.spool().is_delivered()
+    }
+
     /// Takes note that the server has the events up to this number.
     ///
     /// # Errors
     /// When the spool's files cannot be changed.
     pub fn acknowledge(&self, up_to: u64) -> std::io::Result<()> {
+        self.delivery().waiting.retain(|waiting| waiting.number > up_to);
         self.spool().acknowledge(up_to)
     }
 
@@ -185,13 +239,21 @@ impl Attempt {
         spool.has_ended() && spool.is_delivered()
     }
 
-    /// Keeps these blobs in the cache as long as the attempt is known.
-    pub fn need(&self, blobs: impl IntoIterator<Item = BlobHash>) {
-        self.delivery().needed.extend(blobs);
+    /// Keeps these blobs in the cache as long as the attempt runs.
+    pub fn hold_inputs(&self, blobs: impl IntoIterator<Item = BlobHash>) {
+        self.delivery().inputs.extend(blobs);
     }
 
+    /// Keeps this blob in the cache until the next essential event, which names it.
+    pub fn hold_fresh(&self, blob: BlobHash) {
+        self.delivery().fresh.insert(blob);
+    }
+
+    /// The blobs that must stay in the cache for this attempt.
     pub fn needed(&self) -> HashSet<BlobHash> {
-        self.delivery().needed.clone()
+        let delivery = self.delivery();
+        let waiting = delivery.waiting.iter().map(|waiting| waiting.hash);
+        delivery.inputs.iter().chain(&delivery.fresh).copied().chain(waiting).collect()
     }
 
     /// Whether the caller shall upload this blob: nobody else does at the moment.
@@ -225,6 +287,7 @@ impl Attempt {
     /// No more orders are taken.
     pub fn close(&self) {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.delivery().inputs.clear();
     }
 
     /// Removes what only a running attempt needs.
@@ -289,10 +352,13 @@ fn tell_refusal(event: &mut Event, uploaded: &HashSet<BlobHash>, why: &str) {
             };
         }
         _ => {
-            let line = format!("a checkpoint could not be kept: {why}");
-            *event = Event::Log { stream: LogStream::System, line };
+            *event = system_line(format!("a checkpoint could not be kept: {why}"));
         }
     }
+}
+
+fn system_line(line: impl Into<String>) -> Event {
+    Event::Log { stream: LogStream::System, line: line.into() }
 }
 
 #[cfg(test)]
@@ -336,8 +402,36 @@ mod tests {
         attempt.forget_uploads();
         check(1, &[state]);
         assert_eq!(attempt.needed(), HashSet::from([state, output]));
+        attempt.acknowledge(2).unwrap();
+        assert_eq!(attempt.needed(), HashSet::from([output]));
         attempt.acknowledge(3).unwrap();
-        assert!(attempt.is_settled());
+        assert!(attempt.is_settled() && attempt.needed().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_of_the_checkpoints_that_wait_is_uploaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (attempt, _orders) = begin(dir.path());
+        let states: Vec<BlobHash> = (0..4u8).map(|number| BlobHash::of(&[number])).collect();
+        let keep = |blob| attempt.record_essential(Event::Checkpoint { blob }).unwrap();
+        keep(states[0]);
+        let check = |ready_count, held_up: &[BlobHash]| {
+            let (ready, missing) = attempt.deliverable(99, 1 << 20).unwrap();
+            assert_eq!((ready.len(), &missing[..]), (ready_count, held_up));
+            ready
+        };
+        check(0, &[states[0]]);
+        // One that is on its way is not given up for newer ones: else none would ever arrive.
+        assert!(attempt.begin_upload(states[0]));
+        states[1..].iter().for_each(|state| keep(*state));
+        check(0, &[states[0]]);
+        attempt.end_upload(states[0], None);
+        let ready = check(3, &[states[3]]);
+        assert_eq!(ready[0].event, Event::Checkpoint { blob: states[0] });
+        assert!(matches!(ready[1].event, Event::Log { .. }));
+        assert!(matches!(ready[2].event, Event::Log { .. }));
+        attempt.acknowledge(3).unwrap();
+        assert_eq!(attempt.needed(), HashSet::from([states[3]]));
     }
 
     #[tokio::test]

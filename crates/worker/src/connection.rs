@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corral_blobs::{BlobError, BlobStore};
-use corral_types::BlobHash;
+use corral_types::{BlobHash, WorkerId};
 use corral_worker_api::{
-    Acknowledged, Commands, EventBatch, Hello, POLL_WAIT_MS, Poll, WORKER_TOKEN_SCHEME, Welcome,
+    Acknowledged, Commands, EventBatch, Hello, POLL_WAIT_MS, Poll, WORKER_HEADER,
+    WORKER_TOKEN_SCHEME, Welcome,
 };
-use reqwest::{RequestBuilder, Response, StatusCode, header};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -81,12 +83,18 @@ impl CallError {
 }
 
 impl Connection {
-    /// Prepares calls to the server of `options`; connects when the first is made.
+    /// Prepares the calls of `worker` to the server of `options`; connects when the first is
+    /// made.
     ///
     /// # Errors
     /// When the certificates to trust cannot be read, or TLS cannot be set up.
-    pub fn prepare(options: &WorkerOptions) -> Result<Self, WorkerError> {
+    pub fn prepare(options: &WorkerOptions, worker: WorkerId) -> Result<Self, WorkerError> {
+        let named = HeaderValue::try_from(worker.to_string()).expect("an id is ASCII");
         let builder = reqwest::Client::builder()
+            .default_headers(HeaderMap::from_iter([(
+                HeaderName::from_static(WORKER_HEADER),
+                named,
+            )]))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
         let (builder, base) = match &options.server {

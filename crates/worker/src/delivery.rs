@@ -58,10 +58,11 @@ fn collect(
     attempts: &Attempts,
     uploads: &Arc<Semaphore>,
 ) -> Vec<AttemptEvent> {
-    let share = (MAX_EVENTS_PER_BATCH / attempts.len().max(1)).max(1);
-    let share_bytes = (MAX_BATCH_BYTES / attempts.len().max(1) as u64).max(1);
+    let waiting: Vec<&Arc<Attempt>> = attempts.values().filter(|a| a.has_waiting()).collect();
+    let share = (MAX_EVENTS_PER_BATCH / waiting.len().max(1)).max(1);
+    let share_bytes = (MAX_BATCH_BYTES / waiting.len().max(1) as u64).max(1);
     let mut events = Vec::new();
-    for attempt in attempts.values() {
+    for attempt in waiting {
         match attempt.deliverable(share, share_bytes) {
             Ok((ready, missing)) => {
                 events.extend(ready);

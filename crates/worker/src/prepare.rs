@@ -22,7 +22,7 @@ use crate::job::{DESCRIPTION_FILE, JobDescription, JobFailure, JobOutput};
 /// When the server does not have an input, or this machine has no room for it.
 pub async fn prepare(worker: &Worker, attempt: &Attempt, start: Start) -> Result<(), JobFailure> {
     let wanted: Vec<BlobHash> = start.inputs.iter().copied().chain(start.checkpoint).collect();
-    attempt.need(wanted.iter().copied());
+    attempt.hold_inputs(wanted.iter().copied());
     let mut paths = Vec::with_capacity(wanted.len());
     for hash in wanted {
         paths.push(have_blob(worker, attempt, hash).await?);
@@ -86,7 +86,7 @@ pub async fn keep_outputs(
             JobFailure::permanent(format!("the output `{name}` ({}): {error}", path.display()))
         })?;
         let put = in_background(&worker.blobs, move |blobs| blobs.adopt_file(path)).await?;
-        attempt.need([put.hash]);
+        attempt.hold_fresh(put.hash);
         kept.push(Output { name: name.clone(), blob: put.hash, bytes: put.bytes });
     }
     Ok(kept)
@@ -104,6 +104,7 @@ pub async fn keep_checkpoint(
     let path = file_below(&attempt.directory, file)
         .map_err(|error| JobFailure::permanent(format!("the checkpoint: {error}")))?;
     let put = in_background(&worker.blobs, move |blobs| blobs.adopt_file(path)).await?;
+    attempt.hold_fresh(put.hash);
     Ok(put.hash)
 }
 

@@ -298,6 +298,9 @@ impl Running {
             Err(failure) => Err(failure.message),
         };
         self.process.tell(&ToJob::CheckpointKept { refused: safe.err() });
+        // A job of many hours keeps many; those that were replaced may go.
+        let worker = self.worker.clone();
+        tokio::task::spawn_blocking(move || worker.trim_cache());
     }
 
     fn stop(&mut self, reason: StopReason) {

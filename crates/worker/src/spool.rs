@@ -15,13 +15,20 @@ use std::sync::Arc;
 use corral_types::{AttemptId, Timestamp};
 use corral_worker_api::{AttemptEvent, Event, LogStream};
 
-/// A new segment is begun when the last has this size: large enough that a busy log makes
-/// few files, small enough that acknowledged events do not hold disk.
-const SEGMENT_BYTES: u64 = 1 << 20;
+/// How much disk a spool takes.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolLimits {
+    /// A new segment is begun when the last has this size.
+    pub segment_bytes: u64,
+    /// How much may wait for the server before log lines and progress are dropped, and counted:
+    /// a job that prints without end while the server is away must not fill the disk.
+    pub waiting_bytes: u64,
+}
 
-/// How much may wait for the server before log lines and progress are dropped, and counted:
-/// a job that prints without end while the server is away must not fill the disk.
-const MAX_WAITING_BYTES: u64 = 64 << 20;
+/// Segments large enough that a busy log makes few files, small enough that acknowledged
+/// events do not hold disk; and about half a million lines.
+pub const SPOOL_LIMITS: SpoolLimits =
+    SpoolLimits { segment_bytes: 1 << 20, waiting_bytes: 64 << 20 };
 
 /// No record is longer: events come from frames of a quarter of this.
 const MAX_RECORD_BYTES: usize = 16 << 20;
@@ -33,6 +40,7 @@ const SEGMENT_PREFIX: &str = "events-";
 pub struct Spool {
     attempt: AttemptId,
     directory: PathBuf,
+    limits: SpoolLimits,
     segments: VecDeque<Segment>,
     last: Arc<File>,
     next_number: u64,
@@ -54,7 +62,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the directory cannot be read or written.
-    pub fn open(directory: &Path, attempt: AttemptId) -> io::Result<Self> {
+    pub fn open(directory: &Path, attempt: AttemptId, limits: SpoolLimits) -> io::Result<Self> {
         let mut first_numbers: Vec<u64> = fs::read_dir(directory)?
             .filter_map(|entry| {
                 entry.ok()?.file_name().to_str()?.strip_prefix(SEGMENT_PREFIX)?.parse().ok()
@@ -68,6 +76,7 @@ impl Spool {
         let mut spool = Self {
             attempt,
             directory: directory.to_owned(),
+            limits,
             segments: VecDeque::new(),
             last: Arc::new(open_segment(directory, last)?),
             next_number: first_numbers[0],
@@ -116,7 +125,7 @@ impl Spool {
         at: Timestamp,
         events: impl IntoIterator<Item = Event>,
     ) -> io::Result<()> {
-        let room = self.waiting_bytes() < MAX_WAITING_BYTES;
+        let room = self.waiting_bytes() < self.limits.waiting_bytes;
         let mut number = self.next_number;
         let mut dropped = self.dropped;
         let mut ended = self.ended;
@@ -148,7 +157,7 @@ impl Spool {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.segments.back().is_some_and(|segment| segment.bytes >= SEGMENT_BYTES) {
+        if self.segments.back().is_some_and(|segment| segment.bytes >= self.limits.segment_bytes) {
             self.last = Arc::new(open_segment(&self.directory, self.next_number)?);
             self.segments.push_back(Segment { first_number: self.next_number, bytes: 0 });
             self.unsynced.push(Arc::new(File::open(&self.directory)?));
@@ -231,6 +240,11 @@ impl Spool {
             fs::remove_file(segment_path(&self.directory, segment.first_number))?;
         }
         Ok(())
+    }
+
+    /// The number that the next event gets.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// Whether the attempt's last event is in the spool.
@@ -335,9 +349,15 @@ mod tests {
         waiting.iter().map(|event| event.number).collect()
     }
 
+    const SMALL: SpoolLimits = SpoolLimits { segment_bytes: 1 << 10, waiting_bytes: 64 << 10 };
+
+    fn open(directory: &Path) -> Spool {
+        Spool::open(directory, AttemptId::from_u128(1), SMALL).unwrap()
+    }
+
     fn begin() -> (tempfile::TempDir, Spool) {
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+        let spool = open(dir.path());
         (dir, spool)
     }
 
@@ -355,14 +375,14 @@ mod tests {
         assert_eq!(spool.waiting(9, 1).unwrap().len(), 1, "at least one, however long");
         drop(spool);
         // What was acknowledged is not kept: the server sorts repeated events out by number.
-        let mut spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+        let mut spool = open(dir.path());
         assert_eq!(numbers(&spool), [1, 2, 3, 4, 5]);
         assert!(!spool.has_ended());
         add(&mut spool, [ended()]);
         spool.acknowledge(99).unwrap();
         assert!(spool.is_delivered());
         drop(spool);
-        let spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+        let spool = open(dir.path());
         assert!(spool.has_ended());
         assert_eq!(numbers(&spool).last(), Some(&6));
     }
@@ -370,18 +390,18 @@ mod tests {
     #[test]
     fn acknowledged_segments_go_and_numbers_go_on() {
         let (dir, mut spool) = begin();
-        let line = "x".repeat(100_000);
+        let line = "x".repeat(100);
         for _ in 0..50 {
             add(&mut spool, [log(&line)]);
         }
         let files = || fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(files(), 5);
+        assert_eq!(files(), 10);
         spool.acknowledge(49).unwrap();
         assert_eq!(files(), 1);
         assert_eq!(numbers(&spool), [50]);
         spool.acknowledge(50).unwrap();
         drop(spool);
-        let mut spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+        let mut spool = open(dir.path());
         add(&mut spool, [log("next")]);
         assert_eq!(numbers(&spool).last(), Some(&51));
     }
@@ -402,7 +422,7 @@ mod tests {
                 *torn.last_mut().unwrap() ^= 1;
             }
             fs::write(&path, &torn).unwrap();
-            let mut spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+            let mut spool = open(dir.path());
             assert_eq!(numbers(&spool), [1, 2], "cut at {cut}");
             add(&mut spool, [log("again")]);
             assert_eq!(numbers(&spool), [1, 2, 3]);
@@ -412,32 +432,32 @@ mod tests {
     #[test]
     fn damage_in_an_early_segment_cuts_off_what_follows() {
         let (dir, mut spool) = begin();
-        let line = "x".repeat(400_000);
+        let line = "x".repeat(400);
         for _ in 0..9 {
             add(&mut spool, [log(&line)]);
         }
         drop(spool);
-        let path = segment_path(dir.path(), 4);
+        let path = segment_path(dir.path(), 3);
         let mut bytes = fs::read(&path).unwrap();
-        bytes[500_000] ^= 1;
+        bytes[700] ^= 1;
         fs::write(&path, bytes).unwrap();
-        let mut spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
-        assert_eq!(numbers(&spool), [1, 2, 3, 4]);
+        let mut spool = open(dir.path());
+        assert_eq!(numbers(&spool), [1, 2, 3]);
         add(&mut spool, [ended()]);
         drop(spool);
-        let spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
-        assert_eq!(numbers(&spool), [1, 2, 3, 4, 5]);
+        let spool = open(dir.path());
+        assert_eq!(numbers(&spool), [1, 2, 3, 4]);
         assert!(spool.has_ended());
     }
 
     #[test]
     fn an_endless_log_is_dropped_and_counted_but_the_end_is_kept() {
         let (_dir, mut spool) = begin();
-        let line = "x".repeat(1 << 20);
+        let line = "x".repeat(1 << 10);
         for _ in 0..80 {
             add(&mut spool, [log(&line)]);
         }
-        assert!(spool.waiting_bytes() < MAX_WAITING_BYTES + (2 << 20));
+        assert!(spool.waiting_bytes() < SMALL.waiting_bytes + (2 << 10));
         add(&mut spool, [ended()]);
         let last = *numbers(&spool).last().unwrap();
         spool.acknowledge(last - 1).unwrap();
@@ -463,7 +483,7 @@ mod tests {
                     }
                     1 if (state >> 40) % 4 == 0 => {
                         drop(spool);
-                        spool = Spool::open(dir.path(), AttemptId::from_u128(1)).unwrap();
+                        spool = open(dir.path());
                         // Reopened, it may repeat what was acknowledged, never skip.
                         let kept = numbers(&spool);
                         assert!(kept.ends_with(&model), "seed {seed}");
@@ -471,7 +491,7 @@ mod tests {
                     }
                     _ => {
                         let count = (state >> 33) % 4;
-                        let size = ((state >> 36) % 400_000) as usize;
+                        let size = ((state >> 36) % 400) as usize;
                         add(&mut spool, (0..count).map(|_| log(&"y".repeat(size))));
                         model.extend(next..next + count);
                         next += count;

@@ -137,7 +137,7 @@ impl Worker {
             let recovered = Attempt::recover(id, path.clone(), wake.clone());
             attempts.insert(id, recovered.map_err(WorkerError::directory("recover", path))?);
         }
-        let connection = Connection::prepare(&options)?;
+        let connection = Connection::prepare(&options, directory.worker)?;
         tracing::info!(
             worker = %directory.worker,
             enforcement = ?enforcer.kind(),
@@ -237,7 +237,7 @@ impl Worker {
     }
 
     /// Drops the oldest blobs that no attempt needs until the cache is within its bound.
-    fn trim_cache(&self) {
+    pub(crate) fn trim_cache(&self) {
         let mut entries: Vec<BlobEntry> = self.blobs.iter().filter_map(Result::ok).collect();
         let mut held: u64 = entries.iter().map(|entry| entry.bytes).sum();
         if held <= self.cache_bytes {

@@ -164,7 +164,7 @@ pub async fn add_encoder(
 ) -> Answer<Json<EncoderDetail>> {
     let put = receive_blob(&app.blobs, body, MAX_ENCODER_BYTES).await?;
     let path = app.blobs.local_path(&put.hash)?;
-    let opened = tokio::task::spawn_blocking(move || MiniLm::open(&path));
+    let opened = tokio::task::spawn_blocking(move || MiniLm::open_verified(&path, put.hash));
     let encoder = opened.await.map_err(|_| cut_off())??;
     let new = NewEncoder {
         file: put.hash,
