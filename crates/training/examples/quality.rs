@@ -1,10 +1,13 @@
 //! Trains on a data set with the default search and prints the report and test scores.
 //!
 //! `cargo run --release -p corral-training --example quality -- banking77|clinc150|trec|ag_news|onet [trials]`
-//! with the data where `CORRAL_TEST_DATA` says (default `../shared/data`).
+//! with the data where `CORRAL_TEST_DATA` says (default `../shared/data`), and with the encoder
+//! file that `CORRAL_ENCODER` names, lexically where it names none.
 
 use std::path::PathBuf;
 
+use corral_classifier::Encoder;
+use corral_encoder::MiniLm;
 use corral_training::{TrainOptions, train};
 
 #[path = "../tests/common/mod.rs"]
@@ -30,10 +33,14 @@ fn main() {
         println!("skipped: no data set `{name}` at {}", common::data_dir().display());
         return;
     };
-    let out: PathBuf = std::env::temp_dir().join(format!("corral-quality-{name}-{}", std::process::id()));
+    let out: PathBuf =
+        std::env::temp_dir().join(format!("corral-quality-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&out).expect("the temporary folder can be written");
     let options = TrainOptions { name, trials, memory_bytes: 4 << 30, ..TrainOptions::default() };
-    let outcome = train(&set.rows(), set.taxonomy.as_ref(), &options, None, &Shown, None, &out);
+    let encoder = std::env::var_os("CORRAL_ENCODER")
+        .map(|path| MiniLm::open(path.as_ref()).expect("an encoder file"));
+    let encoder = encoder.as_ref().map(|encoder| encoder as &dyn Encoder);
+    let outcome = train(&set.rows(), set.taxonomy.as_ref(), &options, encoder, &Shown, None, &out);
     match outcome {
         Ok(outcome) => println!("\n{}", outcome.report.render_text()),
         Err(error) => println!("\nfailed: {error}"),

@@ -1,6 +1,7 @@
 //! Learners: from rows and right answers to a linear head.
 
-pub(crate) mod lanes;
+mod dense;
+mod lanes;
 mod rows;
 mod softmax;
 mod svm;
@@ -221,11 +222,20 @@ fn fit_regression(
         problem.stop,
     );
     let Some(fitted) = fitted else { return Ok(None) };
-    let weights: &[f32] = bytemuck::cast_slice(&fitted.weights);
-    let width = fitted.blocks * LANES;
+    let (sparse_columns, width) =
+        (problem.features.sparse_columns(), problem.features.dense_columns());
     let column = |column: usize, out: &mut Vec<f32>| {
         out.clear();
-        out.extend_from_slice(&weights[column * width..][..problem.class_count]);
+        match column.checked_sub(sparse_columns) {
+            None => out.extend(
+                fitted.sparse[column * fitted.blocks..][..fitted.blocks]
+                    .iter()
+                    .flat_map(|lanes| lanes.0),
+            ),
+            Some(dense) => out
+                .extend((0..fitted.blocks).flat_map(|block| fitted.dense[block * width + dense].0)),
+        }
+        out.truncate(problem.class_count);
     };
     let mut bias: Vec<f32> = fitted.intercepts.iter().flat_map(|lanes| lanes.0).collect();
     bias.truncate(problem.class_count);

@@ -49,8 +49,12 @@ impl<'a> FeatureRows<'a> {
         self.sparse.map_or(0, |view| view.column_count)
     }
 
+    pub fn dense_columns(&self) -> usize {
+        self.dense.map_or(0, |view| view.column_count)
+    }
+
     pub fn column_count(&self) -> usize {
-        self.sparse_columns() + self.dense.map_or(0, |view| view.column_count)
+        self.sparse_columns() + self.dense_columns()
     }
 
     #[inline(always)]
@@ -85,77 +89,45 @@ impl<'a> FeatureRows<'a> {
             .collect()
     }
 
-    /// The products of a row with `BLOCKS` neighbouring blocks of sixteen classes.
-    /// `weights[feature * stride + first + block]` is a feature's weight in a block.
+    /// The products of a row's sparse part with `BLOCKS` neighbouring blocks of sixteen
+    /// classes. `weights[column * stride + first + block]` is a column's weight in a block.
     #[inline(always)]
-    pub(super) fn dot<const FUSED: bool, const BLOCKS: usize>(
+    pub(super) fn sparse_dot<const FUSED: bool, const BLOCKS: usize>(
         &self,
         row: usize,
         weights: &[Lanes],
         stride: usize,
         first: usize,
     ) -> [Lanes; BLOCKS] {
-        let mut sum = [Lanes::ZERO; BLOCKS];
         let (columns, values) = self.sparse_row(row);
-        if !columns.is_empty() {
-            // Two sums, so that an addition does not wait for the one before.
-            let (mut even, mut odd) = ([Lanes::ZERO; BLOCKS], [Lanes::ZERO; BLOCKS]);
-            let pairs = columns.len() / 2;
-            for pair in 0..pairs {
-                let (left, right) = (columns[2 * pair] as usize, columns[2 * pair + 1] as usize);
-                let (x, y) = (values[2 * pair], values[2 * pair + 1]);
-                let left = &weights[left * stride + first..][..BLOCKS];
-                let right = &weights[right * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut even[block], x, &left[block]);
-                    add_scaled::<FUSED>(&mut odd[block], y, &right[block]);
-                }
-            }
-            if columns.len() % 2 == 1 {
-                let last = columns.len() - 1;
-                let at = &weights[columns[last] as usize * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut even[block], values[last], &at[block]);
-                }
-            }
+        // Two sums, so that an addition does not wait for the one before.
+        let (mut even, mut odd) = ([Lanes::ZERO; BLOCKS], [Lanes::ZERO; BLOCKS]);
+        let (column_pairs, last_column) = columns.as_chunks::<2>();
+        let (value_pairs, last_value) = values.as_chunks::<2>();
+        for (&[left, right], &[x, y]) in column_pairs.iter().zip(value_pairs) {
+            let left = &weights[left as usize * stride + first..][..BLOCKS];
+            let right = &weights[right as usize * stride + first..][..BLOCKS];
             for block in 0..BLOCKS {
-                sum[block] = even[block].plus(odd[block]).scaled(self.sparse_scale);
+                add_scaled::<FUSED>(&mut even[block], x, &left[block]);
+                add_scaled::<FUSED>(&mut odd[block], y, &right[block]);
             }
         }
-        let values = self.dense_row(row);
-        if !values.is_empty() {
-            let base = self.sparse_columns() * stride;
-            let weights = &weights[base..];
-            let (mut even, mut odd) = ([Lanes::ZERO; BLOCKS], [Lanes::ZERO; BLOCKS]);
-            for (pair, two) in values.chunks_exact(2).enumerate() {
-                let left = &weights[2 * pair * stride + first..][..BLOCKS];
-                let right = &weights[(2 * pair + 1) * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut even[block], two[0], &left[block]);
-                    add_scaled::<FUSED>(&mut odd[block], two[1], &right[block]);
-                }
-            }
-            if values.len() % 2 == 1 {
-                let last = values.len() - 1;
-                let at = &weights[last * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut even[block], values[last], &at[block]);
-                }
-            }
+        if let (&[column], &[value]) = (last_column, last_value) {
+            let at = &weights[column as usize * stride + first..][..BLOCKS];
             for block in 0..BLOCKS {
-                add_scaled::<FUSED>(
-                    &mut sum[block],
-                    self.dense_scale,
-                    &even[block].plus(odd[block]),
-                );
+                add_scaled::<FUSED>(&mut even[block], value, &at[block]);
             }
         }
-        sum
+        for block in 0..BLOCKS {
+            even[block] = even[block].plus(odd[block]).scaled(self.sparse_scale);
+        }
+        even
     }
 
-    /// Adds `step * row` to the weights of `BLOCKS` neighbouring blocks; as [`Self::dot`].
+    /// Adds `step` times a row's sparse part to the weights of `BLOCKS` neighbouring blocks;
+    /// as [`Self::sparse_dot`].
     #[inline(always)]
-    pub(super) fn add<const FUSED: bool, const BLOCKS: usize>(
+    pub(super) fn sparse_add<const FUSED: bool, const BLOCKS: usize>(
         &self,
         row: usize,
         step: &[Lanes; BLOCKS],
@@ -164,25 +136,45 @@ impl<'a> FeatureRows<'a> {
         first: usize,
     ) {
         let (columns, values) = self.sparse_row(row);
-        if !columns.is_empty() {
-            let scaled: [Lanes; BLOCKS] = step.map(|lanes| lanes.scaled(self.sparse_scale));
-            for (&column, &value) in columns.iter().zip(values) {
-                let at = &mut weights[column as usize * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut at[block], value, &scaled[block]);
-                }
+        let scaled: [Lanes; BLOCKS] = step.map(|lanes| lanes.scaled(self.sparse_scale));
+        for (&column, &value) in columns.iter().zip(values) {
+            let at = &mut weights[column as usize * stride + first..][..BLOCKS];
+            for block in 0..BLOCKS {
+                add_scaled::<FUSED>(&mut at[block], value, &scaled[block]);
             }
         }
-        let values = self.dense_row(row);
-        if !values.is_empty() {
-            let scaled: [Lanes; BLOCKS] = step.map(|lanes| lanes.scaled(self.dense_scale));
-            let base = self.sparse_columns() * stride;
-            for (column, &value) in values.iter().enumerate() {
-                let at = &mut weights[base + column * stride + first..][..BLOCKS];
-                for block in 0..BLOCKS {
-                    add_scaled::<FUSED>(&mut at[block], value, &scaled[block]);
-                }
+    }
+
+    /// The product of a row's dense part with one block's weights, one a dense column.
+    #[inline(always)]
+    pub(super) fn dense_dot<const FUSED: bool>(&self, row: usize, weights: &[Lanes]) -> Lanes {
+        let mut sums = [Lanes::ZERO; 4];
+        let (quads, rest) = self.dense_row(row).as_chunks::<4>();
+        let (weight_quads, weight_rest) = weights.as_chunks::<4>();
+        for (values, weights) in quads.iter().zip(weight_quads) {
+            for place in 0..4 {
+                add_scaled::<FUSED>(&mut sums[place], values[place], &weights[place]);
             }
+        }
+        for (value, weights) in rest.iter().zip(weight_rest) {
+            add_scaled::<FUSED>(&mut sums[0], *value, weights);
+        }
+        sums[0].plus(sums[1]).plus(sums[2].plus(sums[3])).scaled(self.dense_scale)
+    }
+
+    /// Adds `step` times a row's dense part to one block's weights; as [`Self::dense_dot`].
+    #[inline(always)]
+    pub(super) fn dense_add<const FUSED: bool>(
+        &self,
+        row: usize,
+        step: Lanes,
+        weights: &mut [Lanes],
+    ) {
+        let step = step.scaled(self.dense_scale);
+        // Indexed, not zipped: with its bounds checks the loop is compiled as it stands, a
+        // vector of sixteen classes at a time, and not across columns with gathers.
+        for (column, &value) in self.dense_row(row).iter().enumerate() {
+            add_scaled::<FUSED>(&mut weights[column], value, &step);
         }
     }
 }

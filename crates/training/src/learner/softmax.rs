@@ -11,6 +11,7 @@
 //! on `log α` so that variables stay positive. It needs no step size and reaches in a few
 //! passes an objective for which quasi-Newton methods need dozens.
 
+use super::dense::{BATCH_ROWS, DenseBatch};
 use super::lanes::{Kernel, LANES, Lanes, dispatch, exp};
 use super::rows::{FeatureRows, blocks_for};
 use crate::random::Random;
@@ -48,10 +49,14 @@ pub struct SoftmaxTargets<'a> {
     pub row_weights: &'a [f32],
 }
 
-/// All weights: `weights[feature * blocks + block]`, and an intercept per class.
+/// All weights, and an intercept per class.
 #[derive(Clone, Debug)]
 pub struct SoftmaxWeights {
-    pub weights: Vec<Lanes>,
+    /// Of the sparse columns: `sparse[column * blocks + block]`.
+    pub sparse: Vec<Lanes>,
+    /// Of the dense columns: `dense[block * width + column]`, so that a block's weights, which
+    /// are read for several rows at once, lie together.
+    pub dense: Vec<Lanes>,
     pub intercepts: Vec<Lanes>,
     pub blocks: usize,
     pub passes: usize,
@@ -60,17 +65,21 @@ pub struct SoftmaxWeights {
 /// Blocks whose products are computed in one walk over a row's features: as many sums as
 /// stay in registers.
 const WALK: usize = 4;
-/// Newton steps on a row's problem in the first pass, and later, when the values of the last
-/// visit are near.
-const FIRST_STEPS: usize = 4;
-const LATER_STEPS: usize = 1;
 /// The most a logarithm of a dual variable rises in one Newton step: from far to the left of
 /// the solution a full step overshoots without bound.
 const LONGEST_STEP: f32 = 3.0;
-/// Neighbouring blocks whose variables would all move less than this fraction of the row's
-/// cost stay: most classes are out of the question for most rows, and writing weights costs
-/// as much as reading them.
-const NEGLIGIBLE: f32 = 1e-4;
+/// A step after which the variables miss their sum by more than this (as a logarithm) came
+/// from too far away to be trusted.
+const FARTHEST_MISS: f32 = 0.1;
+/// Rounds on a row's multiplier from afar, Newton steps on its variables in each, and the part
+/// of the sum that may be missed when they end.
+const ROUNDS_FROM_AFAR: usize = 12;
+const STEPS_A_ROUND: usize = 2;
+const ROUNDED_MISS: f32 = 0.01;
+/// Neighbouring blocks whose variables would all move less than this part of the tolerance,
+/// as a fraction of the row's cost, stay: most classes are out of the question for most rows,
+/// and writing weights costs as much as reading them.
+const NEGLIGIBLE_PART: f32 = 0.005;
 /// The smallest logarithm kept; `exp` of it is nothing.
 const LEAST_LOG: f32 = -60.0;
 
@@ -85,12 +94,13 @@ pub fn fit(
     stop: &dyn Fn() -> bool,
 ) -> Option<SoftmaxWeights> {
     let blocks = blocks_for(targets.class_count);
-    let stride = blocks.next_multiple_of(WALK);
     let mut state = State {
-        weights: vec![Lanes::ZERO; features.column_count() * stride],
-        intercepts: vec![Lanes::ZERO; stride],
+        sparse: vec![Lanes::ZERO; features.sparse_columns() * blocks],
+        dense: vec![Lanes::ZERO; features.dense_columns() * blocks],
+        intercepts: vec![Lanes::ZERO; blocks],
         logs: vec![Lanes::ZERO; targets.rows.len() * blocks],
         row: RowWork::new(targets.class_count),
+        batch: DenseBatch::new(features.dense_columns(), blocks),
         is_first: true,
     };
     let mut random = Random::new(seed, 0x73_6f66_746d_6178);
@@ -107,6 +117,7 @@ pub fn fit(
             squared_norms,
             targets,
             unit_cost: settings.cost,
+            negligible: settings.tolerance * NEGLIGIBLE_PART,
             order: &order,
         });
         passes += 1;
@@ -115,31 +126,25 @@ pub fn fit(
         }
         state.is_first = false;
     }
-    let mut weights = state.weights;
-    if stride != blocks {
-        for feature in 0..features.column_count() {
-            weights.copy_within(feature * stride..feature * stride + blocks, feature * blocks);
-        }
-        weights.truncate(features.column_count() * blocks);
-        weights.shrink_to_fit();
-    }
-    state.intercepts.truncate(blocks);
-    Some(SoftmaxWeights { weights, intercepts: state.intercepts, blocks, passes })
+    let State { sparse, dense, intercepts, .. } = state;
+    Some(SoftmaxWeights { sparse, dense, intercepts, blocks, passes })
 }
 
 /// The memory a fit holds beside the features, in bytes.
 pub fn memory_bytes(columns: usize, rows: usize, classes: usize) -> usize {
     let blocks = blocks_for(classes);
-    (columns * blocks.next_multiple_of(WALK) + rows * blocks) * size_of::<Lanes>()
+    (columns + rows) * blocks * size_of::<Lanes>()
 }
 
 struct State {
-    /// By feature, then block; the blocks of a feature fill up a whole [`WALK`].
-    weights: Vec<Lanes>,
+    /// As in [`SoftmaxWeights`].
+    sparse: Vec<Lanes>,
+    dense: Vec<Lanes>,
     intercepts: Vec<Lanes>,
     /// Logarithms of the dual variables: `logs[place * blocks + block]`.
     logs: Vec<Lanes>,
     row: RowWork,
+    batch: DenseBatch,
     /// Whether rows are visited for the first time and have no variables yet.
     is_first: bool,
 }
@@ -158,6 +163,8 @@ struct Pass<'p> {
     squared_norms: &'p [f32],
     targets: &'p SoftmaxTargets<'p>,
     unit_cost: f32,
+    /// The part of a row's cost that a change must exceed to be written.
+    negligible: f32,
     order: &'p [u32],
 }
 
@@ -166,58 +173,120 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> Progress {
-        let Self { state, features, squared_norms, targets, unit_cost, order } = self;
-        let State { weights, intercepts, logs, row: work, is_first } = state;
+        let Self { state, features, squared_norms, targets, unit_cost, negligible, order } = self;
+        let State { sparse, dense, intercepts, logs, row: work, batch, is_first } = state;
         let is_first = *is_first;
-        let stride = intercepts.len();
         let blocks = work.used.len();
+        let has_dense = !dense.is_empty();
         let mut progress = Progress::default();
-        for &place in order {
-            let place = place as usize;
-            let row = targets.rows[place] as usize;
-            let cost = unit_cost * targets.row_weights[place];
-            let kept = &mut logs[place * blocks..][..blocks];
-            let mine = targets.offsets[place] as usize..targets.offsets[place + 1] as usize;
-            let (classes, shares) = (&targets.classes[mine.clone()], &targets.shares[mine]);
-            for first in (0..stride).step_by(WALK) {
-                let sums = features.dot::<FUSED, WALK>(row, weights, stride, first);
-                for (block, sum) in sums.into_iter().enumerate() {
-                    work.scores[first + block] = sum.plus(intercepts[first + block]);
+        for places in order.chunks(BATCH_ROWS) {
+            if has_dense {
+                let rows = places.iter().map(|&place| targets.rows[place as usize] as usize);
+                batch.begin::<FUSED>(features, rows, dense);
+            }
+            for (at, &place) in places.iter().enumerate() {
+                let place = place as usize;
+                let row = targets.rows[place] as usize;
+                let cost = unit_cost * targets.row_weights[place];
+                let log_cost = cost.ln();
+                let kept = &mut logs[place * blocks..][..blocks];
+                let mine = targets.offsets[place] as usize..targets.offsets[place + 1] as usize;
+                let (classes, shares) = (&targets.classes[mine.clone()], &targets.shares[mine]);
+                work.scores.copy_from_slice(intercepts);
+                for first in (0..blocks).step_by(WALK) {
+                    let scores = &mut work.scores[first..blocks.min(first + WALK)];
+                    add_dot::<FUSED>(features, row, sparse, first, blocks, scores);
                 }
-            }
-            let log_total = work.log_sum_exp::<FUSED>();
-            let scores = &work.scores;
-            let right: f32 = (classes.iter().zip(shares))
-                .map(|(&class, &share)| {
-                    share * scores[class as usize / LANES].0[class as usize % LANES]
-                })
-                .sum();
-            let loss = f64::from(cost * (log_total - right));
-            progress.loss += loss;
-            if is_first {
-                work.begin(log_total - cost.ln(), cost, classes, shares);
-                progress.gap += loss;
-            } else {
-                progress.gap += f64::from(work.resume::<FUSED>(kept, log_total - cost.ln()));
-            }
-            let curvature = squared_norms[row] + 1.0;
-            work.aim(curvature);
-            for step in 0..if is_first { FIRST_STEPS } else { LATER_STEPS } {
-                work.newton_step::<FUSED>(curvature, cost.ln(), step > 0 || is_first);
-            }
-            for first in (0..blocks).step_by(WALK) {
-                let last = (first + WALK).min(blocks);
-                let (step, largest) = work.change::<FUSED>(first, last);
-                if largest > cost * NEGLIGIBLE || is_first {
-                    features.add::<FUSED, WALK>(row, &step, weights, stride, first);
+                if has_dense {
+                    batch.add_scores(at, &mut work.scores);
+                }
+                let log_total = work.log_sum_exp::<FUSED>();
+                let right: f32 = (classes.iter().zip(shares))
+                    .map(|(&class, &share)| {
+                        share * work.scores[class as usize / LANES].0[class as usize % LANES]
+                    })
+                    .sum();
+                let loss = f64::from(cost * (log_total - right));
+                progress.loss += loss;
+                if is_first {
+                    work.begin(cost, classes, shares);
+                    progress.gap += loss;
+                } else {
+                    progress.gap += f64::from(work.resume::<FUSED>(kept, log_total - log_cost));
+                }
+                let curvature = squared_norms[row] + 1.0;
+                work.aim(curvature);
+                if is_first || work.newton_step::<FUSED>(curvature, log_cost) > FARTHEST_MISS {
+                    work.solve_from_afar::<FUSED>(curvature, cost);
+                }
+                for first in (0..blocks).step_by(WALK) {
+                    let last = (first + WALK).min(blocks);
+                    let (step, largest) = work.change::<FUSED>(first, last);
+                    if largest <= cost * negligible && !is_first {
+                        continue;
+                    }
+                    add::<FUSED>(features, row, &step[..last - first], sparse, first, blocks);
                     for block in first..last {
-                        intercepts[block] = intercepts[block].plus(step[block - first]);
+                        let step = step[block - first];
+                        intercepts[block] = intercepts[block].plus(step);
                         kept[block] = work.logs[block];
+                        if has_dense {
+                            batch.take_step::<FUSED>(at, block, step);
+                        }
                     }
                 }
             }
+            if has_dense {
+                batch.finish::<FUSED>(dense);
+            }
         }
         progress
+    }
+}
+
+/// Adds the products of a row with up to [`WALK`] neighbouring blocks of weights to `out`.
+#[inline(always)]
+fn add_dot<const FUSED: bool>(
+    features: &FeatureRows<'_>,
+    row: usize,
+    weights: &[Lanes],
+    first: usize,
+    blocks: usize,
+    out: &mut [Lanes],
+) {
+    match out.len() {
+        1 => gain(out, &features.sparse_dot::<FUSED, 1>(row, weights, blocks, first)),
+        2 => gain(out, &features.sparse_dot::<FUSED, 2>(row, weights, blocks, first)),
+        3 => gain(out, &features.sparse_dot::<FUSED, 3>(row, weights, blocks, first)),
+        _ => gain(out, &features.sparse_dot::<FUSED, WALK>(row, weights, blocks, first)),
+    }
+}
+
+#[inline(always)]
+fn gain(sums: &mut [Lanes], more: &[Lanes]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.plus(*more);
+    }
+}
+
+/// Adds a step times a row to up to [`WALK`] neighbouring blocks of weights.
+#[inline(always)]
+fn add<const FUSED: bool>(
+    features: &FeatureRows<'_>,
+    row: usize,
+    step: &[Lanes],
+    weights: &mut [Lanes],
+    first: usize,
+    blocks: usize,
+) {
+    match *step {
+        [a] => features.sparse_add::<FUSED, 1>(row, &[a], weights, blocks, first),
+        [a, b] => features.sparse_add::<FUSED, 2>(row, &[a, b], weights, blocks, first),
+        [a, b, c] => features.sparse_add::<FUSED, 3>(row, &[a, b, c], weights, blocks, first),
+        [a, b, c, d] => {
+            features.sparse_add::<FUSED, WALK>(row, &[a, b, c, d], weights, blocks, first)
+        }
+        _ => {}
     }
 }
 
@@ -230,27 +299,19 @@ struct RowWork {
     before: Vec<Lanes>,
     /// The right side of the row's problem.
     goal: Vec<Lanes>,
-    /// Logarithms of the variables, and the variables, as they move.
+    /// Logarithms of the variables, as they move.
     logs: Vec<Lanes>,
-    values: Vec<Lanes>,
 }
 
 impl RowWork {
     fn new(class_count: usize) -> Self {
         let blocks = blocks_for(class_count);
-        let empty = || vec![Lanes::ZERO; blocks.next_multiple_of(WALK)];
+        let empty = || vec![Lanes::ZERO; blocks];
         let mut used = vec![Lanes::ZERO; blocks];
         for class in 0..class_count {
             used[class / LANES].0[class % LANES] = 1.0;
         }
-        Self {
-            used,
-            scores: empty(),
-            before: empty(),
-            goal: empty(),
-            logs: empty(),
-            values: empty(),
-        }
+        Self { used, scores: empty(), before: empty(), goal: empty(), logs: empty() }
     }
 
     #[inline(always)]
@@ -272,14 +333,10 @@ impl RowWork {
         total.sum().ln() + highest
     }
 
-    /// A row that adds nothing to the weights yet: its variables are its targets, and the
-    /// search for better ones starts at its present probabilities.
+    /// A row that adds nothing to the weights yet: its variables are its targets.
     #[inline(always)]
-    fn begin(&mut self, log_total: f32, cost: f32, classes: &[u32], shares: &[f32]) {
-        for block in 0..self.used.len() {
-            self.before[block] = Lanes::ZERO;
-            self.logs[block] = self.scores[block].map(|score| at_least(score - log_total));
-        }
+    fn begin(&mut self, cost: f32, classes: &[u32], shares: &[f32]) {
+        self.before.fill(Lanes::ZERO);
         for (&class, &share) in classes.iter().zip(shares) {
             self.before[class as usize / LANES].0[class as usize % LANES] = cost * share;
         }
@@ -312,41 +369,100 @@ impl RowWork {
     }
 
     /// One Newton step on `q α + log α = goal − λ`, `Σ α = cost`, in `log α`, and back to the
-    /// sum. `anew`: the variables have moved since they were last computed.
+    /// sum. Returns how far the step had missed it.
     #[inline(always)]
-    fn newton_step<const FUSED: bool>(&mut self, curvature: f32, log_cost: f32, anew: bool) {
+    fn newton_step<const FUSED: bool>(&mut self, curvature: f32, log_cost: f32) -> f32 {
         let blocks = self.used.len();
         let (mut weighted, mut weight) = (Lanes::ZERO, Lanes::ZERO);
         for block in 0..blocks {
             for lane in 0..LANES {
-                let log = self.logs[block].0[lane];
-                let value = if anew {
-                    self.used[block].0[lane] * exp::<FUSED>(log)
-                } else {
-                    self.before[block].0[lane]
-                };
-                self.values[block].0[lane] = value;
+                let value = self.before[block].0[lane];
                 let inverse = value / (1.0 + curvature * value);
-                weighted.0[lane] += inverse * (self.goal[block].0[lane] - curvature * value - log);
+                let residual =
+                    self.goal[block].0[lane] - curvature * value - self.logs[block].0[lane];
+                weighted.0[lane] += inverse * residual;
                 weight.0[lane] += inverse;
             }
         }
         let multiplier = weighted.sum() / weight.sum().max(f32::MIN_POSITIVE);
-        let mut total = Lanes::ZERO;
         for block in 0..blocks {
             for lane in 0..LANES {
-                let (value, log) = (self.values[block].0[lane], self.logs[block].0[lane]);
+                let (value, log) = (self.before[block].0[lane], self.logs[block].0[lane]);
                 let residual = self.goal[block].0[lane] - curvature * value - log - multiplier;
                 let full = residual / (1.0 + curvature * value);
-                let moved = at_least(log + if full < LONGEST_STEP { full } else { LONGEST_STEP });
-                self.logs[block].0[lane] = moved;
-                total.0[lane] += self.used[block].0[lane] * exp::<FUSED>(moved);
+                self.logs[block].0[lane] =
+                    at_least(log + if full < LONGEST_STEP { full } else { LONGEST_STEP });
+            }
+        }
+        self.back_to_sum::<FUSED>(log_cost)
+    }
+
+    /// Solves the row's problem from wherever. The sum of the variables falls and is convex in
+    /// the multiplier, so Newton's method on it goes steadily up from a multiplier that is too
+    /// small: the one at which the largest variable alone makes the sum. For a given
+    /// multiplier, Newton steps on each variable's logarithm go steadily down from above.
+    #[inline(always)]
+    fn solve_from_afar<const FUSED: bool>(&mut self, curvature: f32, cost: f32) {
+        let blocks = self.used.len();
+        let log_cost = cost.ln();
+        let mut highest = Lanes::splat(f32::NEG_INFINITY);
+        for block in 0..blocks {
+            for lane in 0..LANES {
+                let goal = if self.used[block].0[lane] > 0.0 {
+                    self.goal[block].0[lane]
+                } else {
+                    f32::NEG_INFINITY
+                };
+                highest.0[lane] = if goal > highest.0[lane] { goal } else { highest.0[lane] };
+            }
+        }
+        let mut multiplier = highest.largest() - curvature * cost - log_cost;
+        for block in 0..blocks {
+            self.logs[block] = self.goal[block].map(|goal| {
+                let bound = goal - multiplier;
+                at_least(if bound < log_cost { bound } else { log_cost })
+            });
+        }
+        for _ in 0..ROUNDS_FROM_AFAR {
+            let (mut total, mut slope) = (Lanes::ZERO, Lanes::ZERO);
+            for block in 0..blocks {
+                for lane in 0..LANES {
+                    let goal = self.goal[block].0[lane] - multiplier;
+                    let mut log = self.logs[block].0[lane];
+                    for _ in 0..STEPS_A_ROUND {
+                        let pull = curvature * exp::<FUSED>(log);
+                        let full = (goal - pull - log) / (1.0 + pull);
+                        log = at_least(log + if full < LONGEST_STEP { full } else { LONGEST_STEP });
+                    }
+                    self.logs[block].0[lane] = log;
+                    let value = self.used[block].0[lane] * exp::<FUSED>(log);
+                    total.0[lane] += value;
+                    slope.0[lane] += value / (1.0 + curvature * value);
+                }
+            }
+            let missed = total.sum() - cost;
+            if missed.abs() <= ROUNDED_MISS * cost {
+                break;
+            }
+            multiplier += missed / slope.sum().max(f32::MIN_POSITIVE);
+        }
+        self.back_to_sum::<FUSED>(log_cost);
+    }
+
+    /// Scales the variables to their sum. Returns by how much, as a logarithm.
+    #[inline(always)]
+    fn back_to_sum<const FUSED: bool>(&mut self, log_cost: f32) -> f32 {
+        let mut total = Lanes::ZERO;
+        for (used, logs) in self.used.iter().zip(&self.logs) {
+            for lane in 0..LANES {
+                total.0[lane] += used.0[lane] * exp::<FUSED>(logs.0[lane]);
             }
         }
         let shift = log_cost - total.sum().ln();
-        for block in 0..blocks {
-            self.logs[block] = self.logs[block].map(|log| at_least(log + shift));
+        for logs in &mut self.logs {
+            *logs = logs.map(|log| at_least(log + shift));
         }
+        shift.abs()
     }
 
     /// What the weights gain by the row's new variables, and the largest change among them.

@@ -139,6 +139,7 @@ impl Kernel for Pass<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> usize {
         let Self { state, features, squared_norms, targets, settings, active } = self;
+        let dense_start = features.sparse_columns();
         let calm_below = state.violation * CALM_FRACTION;
         let negligible = settings.tolerance * 0.1;
         let mut violations = Lanes::ZERO;
@@ -156,7 +157,11 @@ impl Kernel for Pass<'_> {
             let positive = targets.positive[place];
             let diagonal = 0.5 / (settings.cost * targets.row_weights[place]);
             let curvature = squared_norms[row] + 1.0;
-            let [mut score] = features.dot::<FUSED, 1>(row, &state.weights, 1, 0);
+            let [mut score] = features.sparse_dot::<FUSED, 1>(row, &state.weights, 1, 0);
+            if dense_start < state.weights.len() {
+                let dense = features.dense_dot::<FUSED>(row, &state.weights[dense_start..]);
+                score = score.plus(dense);
+            }
             score = score.plus(state.intercepts);
             let alpha = &mut state.alphas[place];
             let (mut step, mut violation, mut stays) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
@@ -182,7 +187,8 @@ impl Kernel for Pass<'_> {
                 state.calm[place] = CALM_PASSES;
             }
             if largest > negligible {
-                features.add::<FUSED, 1>(row, &[step], &mut state.weights, 1, 0);
+                features.sparse_add::<FUSED, 1>(row, &[step], &mut state.weights, 1, 0);
+                features.dense_add::<FUSED>(row, step, &mut state.weights[dense_start..]);
                 state.intercepts = state.intercepts.plus(step);
             } else {
                 // Too little to be worth writing: the variables stay what the weights say.

@@ -18,7 +18,8 @@ pub struct DataSet {
 
 pub fn data_dir() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::env::var_os("CORRAL_TEST_DATA").map_or_else(|| workspace.join("../shared/data"), PathBuf::from)
+    std::env::var_os("CORRAL_TEST_DATA")
+        .map_or_else(|| workspace.join("../shared/data"), PathBuf::from)
 }
 
 /// The data set, or `None` with a line that says so where it is absent.
@@ -34,10 +35,13 @@ pub fn load(name: &str) -> Option<DataSet> {
         return Some(set);
     }
     for (file, split) in [("train", Split::Train), ("valid", Split::Valid), ("test", Split::Test)] {
-        let Ok(content) = std::fs::read_to_string(folder.join(file).with_extension("jsonl")) else { continue };
+        let Ok(content) = std::fs::read_to_string(folder.join(file).with_extension("jsonl")) else {
+            continue;
+        };
         for line in content.lines() {
             let row: serde_json::Value = serde_json::from_str(line).expect("a JSON object a line");
-            let label = row["label"].as_str().map_or_else(|| row["label"].to_string(), str::to_owned);
+            let label =
+                row["label"].as_str().map_or_else(|| row["label"].to_string(), str::to_owned);
             set.push(row["text"].as_str().expect("a text").to_owned(), vec![label], split);
         }
     }
@@ -76,8 +80,10 @@ impl DataSet {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let mut labels = RowLabels::new();
         for row in &self.labels {
-            let codes: Vec<u32> =
-                row.iter().map(|label| names.binary_search(label).expect("a known label") as u32).collect();
+            let codes: Vec<u32> = row
+                .iter()
+                .map(|label| names.binary_search(label).expect("a known label") as u32)
+                .collect();
             labels.push_several(&codes);
         }
         TrainingRows {
