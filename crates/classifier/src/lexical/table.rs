@@ -4,11 +4,11 @@
 //! they stand for. The upper part of a hash says in which bucket it belongs; what finds no
 //! room there stands in the next. The eight are compared at once, so that a look-up is one
 //! read and one branch nearly always. An unknown n-gram passes for a known one about once in
-//! five hundred million look-ups.
+//! a billion look-ups.
 
 /// The hashes of a bucket.
 const WAYS: usize = 8;
-/// Features for each bucket on average. At this load one bucket in forty is full.
+/// Features for each bucket on average. At this load one bucket in twenty is full.
 const USUAL_FEATURES: usize = 4;
 /// Buckets looked at before a hash is taken for unknown. Honest tables end after a few; in a
 /// damaged one the search must end, too.
