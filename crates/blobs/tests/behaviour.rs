@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use corral_blobs::{BUFFER_BYTES, BlobError, BlobStore, BlobStoreOptions, Transferred};
+use corral_blobs::{BUFFER_BYTES, BlobError, BlobStore, BlobStoreOptions, PutBlob, Transferred};
 use corral_types::{BlobHash, ErrorKind, Explain};
 
 fn open(dir: &Path) -> BlobStore {
@@ -17,6 +17,8 @@ fn open(dir: &Path) -> BlobStore {
 fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|index| (index * index / 7) as u8).collect()
 }
+
+type Put = Result<PutBlob, BlobError>;
 
 /// Every file below, without the locks.
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -38,7 +40,7 @@ fn every_way_in_gives_the_same_blob() {
     for bytes in [0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES + 5] {
         let content = content(bytes);
         let file = dir.path().join("file");
-        let ways: [&dyn Fn(&BlobStore) -> Result<corral_blobs::PutBlob, BlobError>; 6] = [
+        let ways: [&dyn Fn(&BlobStore) -> Put; 6] = [
             &|store| store.put_bytes(&content),
             &|store| {
                 fs::write(&file, &content).unwrap();
@@ -84,11 +86,7 @@ fn every_way_in_gives_the_same_blob() {
             );
             for (again, put) in ways.iter().enumerate() {
                 let repeated = put(&store).unwrap();
-                assert_eq!(
-                    repeated,
-                    corral_blobs::PutBlob { was_new: false, ..first },
-                    "{way} {again}"
-                );
+                assert_eq!(repeated, PutBlob { was_new: false, ..first }, "{way} {again}");
             }
             assert_eq!(store.read(&first.hash).unwrap(), content);
             assert_eq!(store.len(&first.hash).unwrap(), bytes as u64);

@@ -1,5 +1,7 @@
 //! What a journal does for its owner, through its public interface.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
