@@ -1,7 +1,7 @@
 //! A model in memory, and how it becomes a file.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -102,7 +102,7 @@ impl ModelSpec {
         file.write_all(&bytes).map_err(failed("write"))?;
         file.as_file().sync_all().map_err(failed("sync"))?;
         file.persist(path).map_err(|error| failed("replace")(error.error))?;
-        let directory = fs_err::File::open(folder).map_err(failed("open the folder of"))?;
+        let directory = File::open(folder).map_err(failed("open the folder of"))?;
         directory.sync_all().map_err(failed("sync the folder of"))?;
         Ok(BlobHash::of(&bytes))
     }
