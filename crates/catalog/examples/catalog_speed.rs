@@ -40,8 +40,18 @@ async fn measure(catalog: &Arc<dyn Catalog>) -> Result<(), Failure> {
         rate(&format!("data sets made, {tasks} at a time"), tasks, catalog, make_dataset).await?;
     }
     rate("batches of 100 runs noted, 4 at a time", 4, catalog, note_runs).await?;
-    for key in 0..RECORDS {
-        make_endpoint(catalog, key).await?;
+    let mut making = tokio::task::JoinSet::new();
+    for task in 0..64 {
+        let catalog = Arc::clone(catalog);
+        making.spawn(async move {
+            for key in (task..RECORDS).step_by(64) {
+                make_endpoint(&catalog, key).await?;
+            }
+            Ok::<_, CatalogError>(())
+        });
+    }
+    while let Some(made) = making.join_next().await {
+        made??;
     }
     for tasks in [1, 16] {
         rate(&format!("tokens found by secret, {tasks} at a time"), tasks, catalog, find_token)

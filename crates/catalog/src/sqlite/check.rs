@@ -49,7 +49,8 @@ const CONTRADICTIONS: [(&str, &str); 7] = [
         "model version without a reference to its file",
         "SELECT lower(hex(file)) FROM model_versions v WHERE v.removed IS NULL AND NOT EXISTS
          (SELECT 1 FROM blob_references r WHERE r.workspace = v.workspace AND r.owner_kind = 4
-         AND substr(r.owner, 1, 16) = v.model AND r.blob = v.file)",
+         AND substr(r.owner, 1, 16) = v.model
+         AND substr(r.owner, 17) = unhex(printf('%08x', v.number)) AND r.blob = v.file)",
     ),
 ];
 

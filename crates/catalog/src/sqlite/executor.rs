@@ -203,3 +203,152 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), CatalogError> {
     let run = || connection.prepare_cached(sql)?.execute([]);
     run().map(|_| ()).map_err(storage_error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An executor over a table of numbers in a file of its own.
+    fn numbers(folder: &tempfile::TempDir) -> Executor {
+        let open = || {
+            let connection = Connection::open(folder.path().join("numbers")).unwrap();
+            connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+            connection
+        };
+        let writer = open();
+        writer.execute_batch("CREATE TABLE numbers (n INTEGER PRIMARY KEY, b BLOB)").unwrap();
+        Executor::start(writer, vec![open(), open()]).unwrap()
+    }
+
+    fn insert(connection: &Connection, number: i64) -> Outcome<i64> {
+        connection.execute("INSERT INTO numbers (n) VALUES (?1)", [number])?;
+        Ok(number)
+    }
+
+    async fn all(executor: &Executor) -> Vec<i64> {
+        let select = |connection: &Connection| {
+            let mut statement = connection.prepare("SELECT n FROM numbers ORDER BY n")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        };
+        executor.read(select).await.unwrap()
+    }
+
+    fn run(work: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work);
+    }
+
+    #[test]
+    fn a_group_keeps_the_changes_that_succeed_and_only_those() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = numbers(&folder);
+        run(async {
+            // Holds the writer until all the others wait behind it: they form one group.
+            let gate = Arc::new(Barrier::new(2));
+            let held = Arc::clone(&gate);
+            let hold = executor.write(move |connection| {
+                held.wait();
+                insert(connection, 1)
+            });
+            let fail = |number, wrong: fn(&Connection)| {
+                executor.write(move |connection| {
+                    insert(connection, number)?;
+                    wrong(connection);
+                    connection.execute("INSERT INTO nowhere VALUES (1)", [])?;
+                    Ok(())
+                })
+            };
+            let open = async {
+                tokio::task::yield_now().await;
+                gate.wait();
+            };
+            let (first, broken, second, panicked, third, ()) = tokio::join!(
+                hold,
+                fail(10, |_| ()),
+                executor.write(|connection| insert(connection, 2)),
+                fail(11, |_| panic!("a defect")),
+                executor.write(|connection| insert(connection, 3)),
+                open,
+            );
+            assert_eq!((first.unwrap(), second.unwrap(), third.unwrap()), (1, 2, 3));
+            assert!(matches!(broken, Err(CatalogError::Storage(_))), "{broken:?}");
+            assert!(matches!(panicked, Err(CatalogError::Closed)), "{panicked:?}");
+            assert_eq!(all(&executor).await, [1, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn a_question_that_panics_leaves_its_thread_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = numbers(&folder);
+        run(async {
+            for _ in 0..2 * READERS {
+                let answer = executor.read(|_| -> Outcome<()> { panic!("a defect") }).await;
+                assert!(matches!(answer, Err(CatalogError::Closed)));
+            }
+            executor.write(|connection| insert(connection, 1)).await.unwrap();
+            assert_eq!(all(&executor).await, [1]);
+        });
+    }
+
+    #[test]
+    fn a_full_disk_fails_what_it_hits_and_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = numbers(&folder);
+        run(async {
+            let limit = |pages: u32| {
+                executor.write(move |connection| {
+                    let set = format!("PRAGMA max_page_count = {pages}");
+                    connection.query_row(&set, [], |row| row.get::<_, u32>(0))?;
+                    Ok(())
+                })
+            };
+            limit(20).await.unwrap();
+            let mut kept = Vec::new();
+            let mut failed = 0;
+            for number in 0..40 {
+                let answer = executor
+                    .write(move |connection| {
+                        let sql = "INSERT INTO numbers (n, b) VALUES (?1, zeroblob(4000))";
+                        connection.execute(sql, [number])?;
+                        Ok(())
+                    })
+                    .await;
+                match answer {
+                    Ok(()) => kept.push(number),
+                    Err(CatalogError::Storage(_)) => failed += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert!(!kept.is_empty() && failed > 0);
+            assert_eq!(all(&executor).await, kept);
+            limit(1_000_000).await.unwrap();
+            executor.write(|connection| insert(connection, 100)).await.unwrap();
+            kept.push(100);
+            assert_eq!(all(&executor).await, kept);
+        });
+    }
+
+    #[test]
+    fn dropping_finishes_what_was_queued() {
+        let folder = tempfile::tempdir().unwrap();
+        let executor = numbers(&folder);
+        run(async {
+            for number in 0..20 {
+                let change = executor.write(move |connection| insert(connection, number));
+                // Polled once, so that it is queued, and then given up.
+                let _ = tokio::time::timeout(Duration::ZERO, change).await;
+            }
+        });
+        drop(executor);
+        assert!(!folder.path().join("numbers-wal").exists(), "closed in order");
+        let connection = Connection::open(folder.path().join("numbers")).unwrap();
+        let count: i64 =
+            connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 20);
+    }
+}
