@@ -118,7 +118,7 @@ impl Attempt {
                 .append(Timestamp::now(), [Event::Ended { outcome: Outcome::Lost, accounting }])?;
         }
         for event in spool.waiting(usize::MAX, u64::MAX)? {
-            attempt.delivery().needed.extend(blobs_of(&event.event));
+            attempt.delivery().await_blobs_of(event.number, &event.event);
         }
         drop(spool);
         attempt.remove_work_files();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use corral_types::MIB;
 use corral_worker_api::Limits;
+use rustix::fs::FlockOperation;
 
 use crate::machine::{CgroupMounts, read_field, read_number};
 use crate::process_tree::kill_until_gone;
@@ -46,6 +47,8 @@ pub struct GroupTree {
     cpu: Option<PathBuf>,
     next: AtomicU64,
     ready: Mutex<Vec<Group>>,
+    /// Held as long as the tree is in use; who can take it knows that its worker is dead.
+    _lock: fs::File,
 }
 
 impl GroupTree {
@@ -59,19 +62,30 @@ impl GroupTree {
         version: GroupVersion,
         name: &str,
     ) -> Result<Self, Unavailable> {
+        // A worker that looks for abandoned trees may remove this one between its making and
+        // its locking; made again, it is locked before the other comes by once more.
+        Self::try_open(mounts, version, name).or_else(|_| Self::try_open(mounts, version, name))
+    }
+
+    fn try_open(
+        mounts: &CgroupMounts,
+        version: GroupVersion,
+        name: &str,
+    ) -> Result<Self, Unavailable> {
         let (memory, cpu) = match version {
             GroupVersion::V1 => open_v1(mounts, name)?,
             GroupVersion::V2 => open_v2(mounts, name)?,
         };
-        let tree = Self { version, memory, cpu, next: AtomicU64::new(1), ready: Mutex::default() };
-        let proven = tree.make().and_then(|group| group.prove());
-        proven.map_err(|error| Unavailable {
-            reason: format!(
-                "a group in {} does not take a memory limit: {error}",
-                tree.memory.display()
-            ),
+        let unproven = |path: &Path, error: io::Error| Unavailable {
+            reason: format!("a group in {} does not take a memory limit: {error}", path.display()),
             setting: "run the worker as root on a host whose cgroup file system is writable".into(),
-        })?;
+        };
+        let lock = lock_tree(&memory).map_err(|error| unproven(&memory, error))?;
+        remove_abandoned(&memory, cpu.as_deref());
+        let (next, ready) = (AtomicU64::new(1), Mutex::default());
+        let tree = Self { version, memory, cpu, next, ready, _lock: lock };
+        let proven = tree.make().and_then(|group| group.prove());
+        proven.map_err(|error| unproven(&tree.memory, error))?;
         Ok(tree)
     }
 
@@ -194,6 +208,28 @@ fn make_tree(mount: &Path, name: &str) -> Result<PathBuf, Unavailable> {
         ),
     })?;
     Ok(path)
+}
+
+fn lock_tree(path: &Path) -> io::Result<fs::File> {
+    let tree = fs::File::open(path)?;
+    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(tree)
+}
+
+/// Removes the trees beside `own` whose workers are dead and will not come back for them.
+fn remove_abandoned(own: &Path, own_cpu: Option<&Path>) {
+    for sibling in
+        own.parent().and_then(|top| fs::read_dir(top).ok()).into_iter().flatten().flatten()
+    {
+        let path = sibling.path();
+        let is_tree = sibling.file_type().is_ok_and(|kind| kind.is_dir()) && path != own;
+        if is_tree && lock_tree(&path).is_ok() {
+            remove_tree(&path);
+            if let Some(cpu_top) = own_cpu.and_then(Path::parent) {
+                remove_tree(&cpu_top.join(sibling.file_name()));
+            }
+        }
+    }
 }
 
 /// Kills what runs in the groups at and below `path` and removes them.
@@ -398,8 +434,12 @@ mod tests {
         assert_eq!(read, Some(48 * MIB));
         assert_eq!((group.memory_bytes(), group.kills()), (0, 0));
         let path = tree.memory.clone();
-        assert!(path.exists());
-        drop((group, tree));
+        // What a dead worker left is removed by whoever comes; what a living one has is not.
+        let abandoned = path.with_file_name(format!("{name}-abandoned"));
+        fs::create_dir_all(abandoned.join("1")).unwrap();
+        let beside = GroupTree::open(&mounts, GroupVersion::V1, &format!("{name}-beside")).unwrap();
+        assert!(!abandoned.exists() && path.exists());
+        drop((group, tree, beside));
         assert!(!path.exists());
     }
 }

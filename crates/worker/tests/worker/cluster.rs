@@ -5,9 +5,10 @@ use std::process::{Child, Command as Program, ExitStatus};
 
 use corral_types::{AttemptId, BlobHash, JobId, LeaseId, MIB, Timestamp, WorkspaceId};
 use corral_worker_api::{Command, Limits, Start, StopReason};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::processes::{started_for, wait_until};
+use crate::processes::{is_alive, kill, started_for, wait_until};
 use crate::server::{Listen, Server};
 
 /// Enough for a probe that allocates nothing.
@@ -112,13 +113,18 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(mut worker) = self.worker.take() {
-            let _ = worker.kill();
+            // An orderly end, so that no groups stay on the machine.
+            if !is_alive(worker.id()) || std::thread::panicking() {
+                let _ = worker.kill();
+            } else {
+                kill(worker.id(), Signal::TERM);
+            }
             let _ = worker.wait();
         }
         let dir = self.data_dir();
         if !std::thread::panicking() {
             wait_until("no job process is left", || started_for(&dir).is_empty());
-            assert!(!cgroup_of(&dir).is_some_and(|group| has_processes(&group)));
+            assert_eq!(cgroup_of(&dir), None, "the worker's groups are removed");
         }
     }
 }
@@ -129,13 +135,6 @@ pub fn cgroup_of(data_dir: &Path) -> Option<PathBuf> {
     let identity: Value = serde_json::from_str(&identity).ok()?;
     let group = Path::new("/sys/fs/cgroup/memory/corral").join(identity.get("worker")?.as_str()?);
     group.exists().then_some(group)
-}
-
-fn has_processes(group: &Path) -> bool {
-    let below = std::fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
-    below.chain([group.to_owned()]).any(|group| {
-        std::fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|text| !text.is_empty())
-    })
 }
 
 pub fn limits(memory_limit_bytes: u64) -> Limits {

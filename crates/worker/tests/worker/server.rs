@@ -49,6 +49,8 @@ pub struct Records {
     /// Refuses outputs with this status.
     pub refuse_puts: Option<u16>,
     pub token: Option<String>,
+    /// Starts that a worker has taken.
+    placed: Vec<Command>,
     session: u64,
     commands: Vec<Numbered>,
     acknowledged: u64,
@@ -239,17 +241,38 @@ async fn authenticate(
 async fn hello(State(shared): Context, Json(hello): Json<Hello>) -> Json<Welcome> {
     let mut records = shared.records.lock().unwrap();
     records.session += 1;
+    records.hellos.push(hello);
+    // A start that was taken, but which the worker does not know, is to be made again: it can
+    // only have been lost before anything was told of it.
+    let known = &records.hellos.last().unwrap().attempts;
+    let lost: Vec<Command> = records
+        .placed
+        .iter()
+        .filter(|placed| matches!(placed, Command::Start(start) if !known.contains(&start.attempt)))
+        .filter(|placed| !has_ended(&records, placed))
+        .cloned()
+        .collect();
+    for command in &lost {
+        let Command::Start(start) = command else { unreachable!() };
+        assert!(!records.events.contains_key(&start.attempt), "a told attempt is not known");
+    }
+    records.commands.extend(lost.into_iter().map(|command| Numbered { number: 0, command }));
     // What was not taken is still to be done; the numbers begin anew.
     records.acknowledged = 0;
     for (index, command) in records.commands.iter_mut().enumerate() {
         command.number = index as u64 + 1;
     }
-    records.hellos.push(hello);
     let forget = records.forget.clone();
     let session = records.session;
     drop(records);
     shared.changed.notify_all();
     Json(Welcome { session, forget })
+}
+
+fn has_ended(records: &Records, command: &Command) -> bool {
+    let Command::Start(start) = command else { return true };
+    let last = records.events.get(&start.attempt).and_then(|events| events.last());
+    last.is_some_and(|event| matches!(event.event, Event::Ended { .. }))
 }
 
 async fn poll(State(shared): Context, Json(poll): Json<Poll>) -> Response {
@@ -263,7 +286,12 @@ async fn poll(State(shared): Context, Json(poll): Json<Poll>) -> Response {
             records.acknowledged = records.acknowledged.max(poll.acknowledged);
             records.usage = poll.usage.clone();
             let taken = records.acknowledged;
-            records.commands.retain(|command| command.number > taken);
+            let (done, left) = std::mem::take(&mut records.commands)
+                .into_iter()
+                .partition::<Vec<_>, _>(|command| command.number <= taken);
+            records.commands = left;
+            let started = done.into_iter().map(|numbered| numbered.command);
+            records.placed.extend(started.filter(|done| matches!(done, Command::Start(_))));
             if !records.commands.is_empty() || Instant::now() > end {
                 records.polls += 1;
                 let commands = records.commands.clone();
