@@ -90,6 +90,11 @@ impl JobHandler for Hostile {
                 context.progress(number as f32 / count as f32, format!("{number}"), Value::Null);
             }
         }
+        if let Some(bytes) = payload.get("reserve_bytes").and_then(Value::as_u64) {
+            // More address space than the process may have: the allocator gives up at once.
+            let reserved: Vec<u8> = Vec::with_capacity(bytes as usize);
+            context.log(format!("{:?}", reserved.as_ptr()));
+        }
         if payload.get("token").is_some() {
             let seen: Vec<(String, String)> = std::env::vars().collect();
             output.result = serde_json::to_value(seen).expect("strings are JSON");

@@ -15,6 +15,8 @@ pub const TESTS: &[Test] = &[
     ("a_killed_job_process_is_told", a_killed_job_process),
     ("a_killed_worker_leaves_nothing_and_tells_at_its_next_start", a_killed_worker),
     ("a_killed_launcher_ends_the_worker", a_killed_launcher),
+    ("a_frozen_job_is_stopped_all_the_same", a_frozen_job),
+    ("worker_and_launcher_killed_together_leave_nothing_for_long", both_killed),
     ("a_job_goes_on_from_its_checkpoint", goes_on_from_its_checkpoint),
     ("an_orderly_end_keeps_a_last_checkpoint", an_orderly_end),
     ("a_directory_is_used_by_one_worker", one_worker_a_directory),
@@ -104,6 +106,33 @@ fn a_killed_launcher() {
     cluster.wait_until_no_job_runs();
     cluster.start_worker();
     assert_eq!(cluster.server.wait_for_end(attempt), Outcome::Lost);
+}
+
+fn a_frozen_job() {
+    let cluster = Cluster::start();
+    let attempt = cluster.probe(json!({"hold_ms": 600_000}));
+    kill(cluster.server.wait_for_process(attempt), Signal::STOP);
+    cluster.stop(attempt, StopReason::Cancelled);
+    let outcome = cluster.server.wait_for_end(attempt);
+    assert_eq!(outcome, Outcome::Stopped { reason: StopReason::Cancelled });
+}
+
+/// The kernel ends the job process; a program that it started is found by the next worker.
+fn both_killed() {
+    let mut cluster = Cluster::start();
+    let attempt = cluster.probe(json!({"hold_ms": 600_000, "child_seconds": 1000}));
+    let process = cluster.server.wait_for_process(attempt);
+    wait_until("the program runs", || children(process).len() == 1);
+    let program = children(process)[0];
+    let launcher = children(cluster.worker_id())[0];
+    kill(cluster.worker_id(), Signal::STOP);
+    kill(launcher, Signal::KILL);
+    cluster.kill_worker();
+    wait_until("the job process is gone", || !is_alive(process));
+    assert!(is_alive(program), "nobody is left to end it");
+    cluster.start_worker();
+    assert_eq!(cluster.server.wait_for_end(attempt), Outcome::Lost);
+    assert!(!is_alive(program));
 }
 
 fn goes_on_from_its_checkpoint() {

@@ -4,12 +4,14 @@ use corral_types::MIB;
 use corral_worker_api::{Command, Enforcement, Outcome, StopReason};
 use serde_json::json;
 
-use crate::cluster::{AMPLE, Cluster, cgroup_of, limits};
+use crate::cluster::{AMPLE, Cluster, cgroup_of, limits, start};
 use crate::harness::Test;
 use crate::processes::wait_until;
 
 pub const TESTS: &[Test] = &[
     ("memory_limits_hold_with_the_watchdog", with_watchdog),
+    ("an_allocation_beyond_all_bounds_is_told_as_memory", an_allocation_beyond_all_bounds),
+    ("job_processes_are_set_apart", job_processes_are_set_apart),
     ("memory_limits_hold_with_cgroups", with_cgroups),
     ("a_child_over_the_limit_stops_the_whole_attempt_with_cgroups", child_with_cgroups),
     ("usage_is_measured_while_jobs_run", usage_is_measured),
@@ -70,6 +72,42 @@ fn groups_here() -> Option<Enforcement> {
 fn with_cgroups() {
     let Some(kind) = groups_here() else { return };
     limits_hold(&Cluster::start(), kind);
+}
+
+/// Where no group counts pages, `RLIMIT_DATA` stops what the watchdog would see too late.
+fn an_allocation_beyond_all_bounds() {
+    let cluster = Cluster::start_with(&["enforcement=watchdog"]);
+    let payload = json!({"reserve_bytes": 64u64 << 30});
+    let attempt = cluster.submit(start("hostile", payload, 128 * MIB));
+    match cluster.server.wait_for_end(attempt) {
+        Outcome::OverMemory { measured_bytes, .. } => assert!(measured_bytes >= 64 << 30),
+        other => panic!("expected the numbers, got {other:?}"),
+    }
+    let log = cluster.server.log(attempt);
+    assert!(log.iter().any(|line| line.contains("memory allocation of")), "{log:?}");
+}
+
+/// A session of its own, first to go when memory is short, last when the processor is.
+fn job_processes_are_set_apart() {
+    let cluster = Cluster::start_with(&["enforcement=watchdog"]);
+    let attempt = cluster.probe_within(64 * MIB, json!({"hold_ms": 600_000}));
+    let process = cluster.server.wait_for_process(attempt);
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap();
+    let stat = read("stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let id = process.to_string();
+    assert_eq!((fields[2], fields[3]), (id.as_str(), id.as_str()), "group and session");
+    assert_eq!(fields[16], "10", "nice, for a tenth of a call's weight");
+    assert_eq!(read("oom_score_adj").trim(), "500");
+    let limits = read("limits");
+    let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let data_bytes = (2 * 64 * MIB + (4 << 30)).to_string();
+    assert!(limit("Max data size").contains(&data_bytes));
+    assert!(limit("Max core file size").contains(" 0 "));
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    assert!(open <= 5, "standard streams, the control channel and its clone, not {open}");
+    cluster.stop(attempt, StopReason::Cancelled);
+    cluster.server.wait_for_end(attempt);
 }
 
 fn child_with_cgroups() {
