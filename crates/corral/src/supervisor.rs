@@ -21,10 +21,11 @@ use tokio::sync::mpsc;
 use crate::data_dir::DataDir;
 
 /// The first pause before a child that died is started again; doubles up to
-/// [`RESTART_PAUSE_MAX`], and is forgotten once a child lived for [`STABLE_AFTER`].
+/// [`RESTART_PAUSE_MAX`] while children die as soon as they start, and is forgotten once one
+/// lived for [`STABLE_AFTER`].
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
-const STABLE_AFTER: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the children may take to end cleanly: the server's drain and then some.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);

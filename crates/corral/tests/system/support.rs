@@ -1,7 +1,7 @@
 //! A real `corral up` in a folder of its own, and its command line.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Corral {
     pub url: String,
     pub token: String,
-    pub data_dir: PathBuf,
     supervisor: Child,
     _scratch: Option<tempfile::TempDir>,
 }
@@ -65,7 +64,6 @@ impl Corral {
         Self {
             url: url.unwrap(),
             token: printed.unwrap_or_default(),
-            data_dir: data_dir.to_owned(),
             supervisor,
             _scratch: None,
         }

@@ -1,0 +1,6 @@
+//! Tests of the whole: real processes, real files, the command line as a person types it.
+
+mod crash;
+mod end_to_end;
+mod jobs;
+mod support;
