@@ -16,6 +16,7 @@ use corral_types::BlobHash;
 use memmap2::Mmap;
 
 use crate::dataset::ReadError;
+use crate::ipc_message::check_batch;
 
 /// `ARROW1` and its padding, and the footer's length and `ARROW1` at the end.
 const SMALLEST_FILE: usize = 8 + 10;
@@ -85,6 +86,9 @@ impl IpcFile {
     pub(crate) fn batch(&self, index: usize) -> Result<RecordBatch, ReadError> {
         let block = &self.blocks[index];
         let bytes = self.block_bytes(block)?;
+        let meta = block.metaDataLength() as usize;
+        let header = self.header(&bytes[..meta])?;
+        check_batch(header, &bytes[meta..], u64::MAX).map_err(|what| self.damaged(what))?;
         let decode = |source| ReadError::Decode { blob: self.blob, source };
         let batch = self.decoder.read_record_batch(block, &bytes).map_err(decode)?;
         let batch = batch.ok_or_else(|| self.damaged("a batch of it is empty"))?;
@@ -112,15 +116,23 @@ impl IpcFile {
 
     fn block_rows(&self, block: &Block) -> Result<u64, ReadError> {
         let bytes = self.block_bytes(block)?;
-        let meta = &bytes[..block.metaDataLength() as usize];
+        let batch = self.header(&bytes[..block.metaDataLength() as usize])?;
+        u64::try_from(batch.length()).map_err(|_| self.damaged("a batch of it has negative rows"))
+    }
+
+    /// The header of a batch, of which parts' have no compression.
+    fn header<'b>(&self, meta: &'b [u8]) -> Result<arrow_ipc::RecordBatch<'b>, ReadError> {
         let unreadable = || self.damaged("the header of a batch cannot be read");
         // A message is a continuation marker, its length, and the flatbuffer.
-        let message = meta.get(8..).ok_or_else(unreadable)?;
+        let flatbuffer = meta.get(8..).ok_or_else(unreadable)?;
         if meta[..4] != [0xff; 4] {
             return Err(unreadable());
         }
-        let message = root_as_message(message).map_err(|_| unreadable())?;
+        let message = root_as_message(flatbuffer).map_err(|_| unreadable())?;
         let batch = message.header_as_record_batch().ok_or_else(unreadable)?;
-        u64::try_from(batch.length()).map_err(|_| unreadable())
+        if batch.compression().is_some() {
+            return Err(self.damaged("a batch of it is compressed"));
+        }
+        Ok(batch)
     }
 }

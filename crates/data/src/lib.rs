@@ -11,6 +11,7 @@ mod export;
 mod import;
 mod input;
 mod ipc_file;
+mod ipc_message;
 mod ipc_writer;
 mod layers;
 mod limits;
@@ -20,6 +21,8 @@ mod sorter;
 mod split;
 mod statistics;
 mod store;
+#[cfg(test)]
+mod tests;
 mod text_form;
 
 pub use dataset::{Batch, Dataset, Labels, ReadError, Row, Value, value_at};

@@ -39,6 +39,9 @@ pub struct Limits {
     pub runaway_rows: u64,
     /// Memory of one external sort (duplicates, drawn splits) before it spills.
     pub sort_memory_bytes: usize,
+    /// The largest batch of an imported Arrow file once it is decompressed: it must be held
+    /// in memory whole.
+    pub arrow_batch_bytes: u64,
     /// The largest XLSX file, whose shared texts must be held in memory, in bytes.
     pub xlsx_bytes: u64,
     /// The largest amount of XML inside an XLSX file, in bytes, for the same reason.
@@ -63,6 +66,7 @@ impl Default for Limits {
             problems_before_stopping: 100_000,
             runaway_rows: 100,
             sort_memory_bytes: 32 * MIB as usize,
+            arrow_batch_bytes: 1024 * MIB,
             xlsx_bytes: 128 * MIB,
             xlsx_expanded_bytes: 1024 * MIB,
         }

@@ -73,7 +73,7 @@ impl FolderStore {
         let mut hashes = Vec::new();
         for entry in std::fs::read_dir(self.root.path().join("blobs"))? {
             let name = entry?.file_name();
-            hashes.extend(name.to_str().and_then(|name| name.parse().ok()));
+            hashes.extend(name.to_str().and_then(|name| name.parse::<BlobHash>().ok()));
         }
         hashes.sort_unstable();
         Ok(hashes)

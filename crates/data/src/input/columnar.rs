@@ -1,7 +1,7 @@
 //! Rows of Parquet and Arrow files. Strings, integers, floats and truth values keep their
 //! types; anything else becomes text as Arrow displays it.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -11,16 +11,18 @@ use arrow_array::{
     RecordBatch, UInt64Array,
 };
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::arrow_messages::{ArrowMessages, MessageError};
 use super::guarded;
 use super::source::{OpenedSource, SourceContext, spool};
 use crate::import::{Cell, ImportError, Position, ProblemReason, RowSink, Target};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;
+/// Padding after the magic of an Arrow file: alignments of up to 512 bytes are in use.
+const MAX_PADDING_BYTES: usize = 512;
 
 pub(crate) fn read_parquet(
     opened: OpenedSource<'_>,
@@ -37,24 +39,26 @@ pub(crate) fn read_parquet(
         let reader = builder.with_batch_size(BATCH_ROWS).build();
         Ok((schema, reader.map_err(|error| damaged(error.to_string()))?))
     })?;
-    read_batches("parquet", &schema, reader, context)
+    let batches = reader.map(|batch| batch.map_err(|error| damaged(error.to_string())));
+    read_batches("parquet", &schema, batches, context)
 }
 
+/// An Arrow file is a stream between its magic and its footer.
 pub(crate) fn read_arrow_file(
-    opened: OpenedSource<'_>,
+    mut opened: OpenedSource<'_>,
     context: &mut SourceContext<'_, '_>,
 ) -> Result<(), ImportError> {
-    let file = context.sink.file().to_owned();
-    let spooled = spool(opened.reader, context)?;
-    let reader = guarded(&file, "arrow", || {
-        FileReader::try_new(BufReader::new(spooled), None).map_err(|error| ImportError::Damaged {
-            file: file.clone(),
-            format: "arrow",
-            detail: error.to_string(),
-        })
-    })?;
-    let schema = reader.schema();
-    read_batches("arrow", &schema, reader, context)
+    let after_magic = opened.beginning.get(8..).unwrap_or_default();
+    // Writers pad the magic to the alignment of their buffers.
+    let padding = after_magic.iter().take(MAX_PADDING_BYTES).take_while(|byte| **byte == 0).count();
+    let mut skipped = vec![0; 8 + padding / 8 * 8];
+    let file = context.sink.file();
+    opened.reader.read_exact(&mut skipped).map_err(|error| super::read_error(file, error))?;
+    if !skipped.starts_with(b"ARROW1") {
+        let detail = "it does not begin with ARROW1".to_owned();
+        return Err(ImportError::Damaged { file: file.to_owned(), format: "arrow", detail });
+    }
+    read_arrow_stream(opened, context)
 }
 
 pub(crate) fn read_arrow_stream(
@@ -62,28 +66,25 @@ pub(crate) fn read_arrow_stream(
     context: &mut SourceContext<'_, '_>,
 ) -> Result<(), ImportError> {
     let file = context.sink.file().to_owned();
-    let reader = guarded(&file, "arrow", || {
-        StreamReader::try_new(BufReader::new(opened.reader), None)
-            .map_err(|error| stream_error(&file, error))
-    })?;
-    let schema = reader.schema();
-    read_batches("arrow", &schema, reader, context)
-}
-
-fn stream_error(file: &str, error: ArrowError) -> ImportError {
-    match error {
-        ArrowError::IoError(_, source) => super::read_error(file, source),
-        error => {
-            let detail = error.to_string();
-            ImportError::Damaged { file: file.to_owned(), format: "arrow", detail }
+    let limit = context.sink.options.limits.arrow_batch_bytes;
+    let failed = |error| match error {
+        MessageError::Read(source) => super::read_error(&file, source),
+        MessageError::Damaged(detail) => {
+            ImportError::Damaged { file: file.clone(), format: "arrow", detail }
         }
-    }
+    };
+    let mut messages = guarded(&file, "arrow", || {
+        ArrowMessages::open(BufReader::new(opened.reader), limit).map_err(failed)
+    })?;
+    let schema = Arc::clone(messages.schema());
+    let batches = std::iter::from_fn(|| messages.next_batch().map_err(failed).transpose());
+    read_batches("arrow", &schema, batches, context)
 }
 
 fn read_batches(
     format: &'static str,
     schema: &Schema,
-    mut batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    mut batches: impl Iterator<Item = Result<RecordBatch, ImportError>>,
     context: &mut SourceContext<'_, '_>,
 ) -> Result<(), ImportError> {
     let file = context.sink.file().to_owned();
@@ -91,9 +92,7 @@ fn read_batches(
     let targets = context.sink.resolve(context.plan, &names)?;
     let mut row = 0;
     loop {
-        let next = guarded(&file, format, || {
-            batches.next().transpose().map_err(|error| stream_error(&file, error))
-        })?;
+        let next = guarded(&file, format, || batches.next().transpose())?;
         let Some(batch) = next else {
             return Ok(());
         };
@@ -103,7 +102,11 @@ fn read_batches(
                 .filter(|((_, target), _)| **target != Target::Ignored)
                 .map(|((array, &target), name)| {
                     let values =
-                        Values::of(array, target).map_err(|error| stream_error(&file, error))?;
+                        Values::of(array, target).map_err(|error| ImportError::Damaged {
+                            file: file.clone(),
+                            format,
+                            detail: error.to_string(),
+                        })?;
                     Ok((name.as_str(), target, values))
                 })
                 .collect::<Result<Vec<_>, ImportError>>()

@@ -21,6 +21,8 @@ pub(crate) struct Fit {
     /// The commonest number of fields.
     pub fields: usize,
     pub records: usize,
+    /// A field begins and ends with a quote that was read as part of it.
+    has_enclosed: bool,
 }
 
 /// The dialect that explains a file's beginning best. `whole` says that it is the whole file;
@@ -35,20 +37,26 @@ pub(crate) fn detect(beginning: &[u8], whole: bool, options: &ImportOptions) -> 
         QuoteChoice::With(quote) => vec![Some(quote)],
         QuoteChoice::Never => vec![None],
     };
-    let mut best: Option<(Fit, (bool, usize, usize))> = None;
-    for &quote in &quotes {
-        for &delimiter in &delimiters {
+    let best = |quote: Option<u8>| {
+        let fits = delimiters.iter().map(|&delimiter| {
             let fit = measure(beginning, whole, Dialect { delimiter, quote });
-            // A single column is regular under every dialect that does not occur in it.
-            let rank =
-                (fit.fields > 1 && fit.regular_per_mille >= 500, fit.regular_per_mille, fit.fields);
-            if best.is_none_or(|(_, best)| rank > best) {
-                best = Some((fit, rank));
-            }
+            // A single column is regular under every delimiter that does not occur in it.
+            let separated = fit.fields > 1 && fit.regular_per_mille >= 500;
+            (fit, (separated, fit.regular_per_mille, fit.fields))
+        });
+        // The first of equals.
+        fits.reduce(|best, next| if next.1 > best.1 { next } else { best })
+            .expect("at least one delimiter was tried")
+    };
+    let (mut fit, mut rank) = best(quotes[0]);
+    if let [_, unquoted] = quotes[..] {
+        // Quotes mean nothing only if the file makes sense that way alone.
+        let (plain, plain_rank) = best(unquoted);
+        if plain_rank > rank && plain.regular_per_mille >= 950 && !plain.has_enclosed {
+            (fit, rank) = (plain, plain_rank);
         }
     }
-    let (fit, (separated, ..)) = best.expect("at least one dialect was tried");
-    if separated || options.delimiter.is_some() {
+    if rank.0 || options.delimiter.is_some() {
         return fit;
     }
     // Nothing separates the lines: one column, for which the comma is as good as any.
@@ -64,7 +72,10 @@ fn measure(beginning: &[u8], whole: bool, dialect: Dialect) -> Fit {
     let commonest = counts.into_iter().max_by_key(|&(fields, records)| (records, fields));
     let (fields, regular) = commonest.unwrap_or((0, 0));
     let regular_per_mille = (regular * 1000).checked_div(records.len()).unwrap_or(0);
-    Fit { dialect, regular_per_mille, fields, records: records.len() }
+    let enclosed =
+        |field: &String| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
+    let has_enclosed = dialect.quote.is_none() && records.iter().flatten().flatten().any(enclosed);
+    Fit { dialect, regular_per_mille, fields, records: records.len(), has_enclosed }
 }
 
 /// The first records, `None` for one with a defect, and whether the sample reached the end.

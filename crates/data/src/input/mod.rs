@@ -1,7 +1,8 @@
 //! Reading the files that are imported, whatever their format and wrapping.
 
+mod arrow_messages;
 mod columnar;
-mod csv;
+pub(crate) mod csv;
 mod csv_rows;
 mod dialect;
 mod jsonl;
@@ -15,9 +16,6 @@ use std::io;
 use crate::import::{Format, ImportError};
 
 pub(crate) use source::{OpenedSource, SourceContext, SourceShape, open_source};
-
-#[cfg(test)]
-pub(crate) use csv::{CsvReader, Dialect};
 
 /// Reads all rows of an opened file into the sink.
 pub(crate) fn read_rows(
