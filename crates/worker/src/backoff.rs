@@ -40,6 +40,11 @@ impl Backoff {
         *self = Self::default();
     }
 
+    /// Whether nothing has failed yet.
+    pub fn is_fresh(&self) -> bool {
+        self.next_ms == FIRST_MS
+    }
+
     /// Whether it has failed for so long that someone should be told.
     pub fn is_long(&self) -> bool {
         self.next_ms == LONGEST_MS

@@ -77,8 +77,9 @@ pub async fn converse(worker: &Arc<Worker>, running: &mut JoinSet<()>) -> Worker
                 let causes = source_chain(&error);
                 if backoff.is_long() {
                     tracing::warn!(%error, ?causes, "the server cannot be reached");
-                } else {
-                    tracing::debug!(%error, ?causes, "the server cannot be reached");
+                } else if backoff.is_fresh() {
+                    // As when both are just starting.
+                    tracing::info!(%error, ?causes, "the server is not there yet");
                 }
                 backoff.wait().await;
             }

@@ -28,18 +28,15 @@ impl Cluster {
     }
 
     pub fn start_with(settings: &[&str]) -> Self {
-        let mut cluster = Self::prepare(true, settings);
+        let mut cluster = Self::prepare(|dir| Listen::Unix(dir.join("socket")), settings);
         cluster.start_worker();
         cluster
     }
 
-    /// A server, on a unix socket or a port, and no worker yet.
-    pub fn prepare(on_socket: bool, settings: &[&str]) -> Self {
+    /// A server that listens where `listen` says, and no worker yet.
+    pub fn prepare(listen: impl Fn(&Path) -> Listen, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listen = match on_socket {
-            true => Listen::Unix(dir.path().join("socket")),
-            false => Listen::Tcp,
-        };
+        let listen = listen(dir.path());
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         Self { server: Server::start(listen), worker: None, settings, dir }
     }

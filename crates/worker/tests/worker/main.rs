@@ -9,6 +9,7 @@ mod harness;
 mod processes;
 mod scenarios;
 mod server;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::tls::TlsListener;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -28,6 +29,8 @@ const POLL_WAIT: Duration = Duration::from_millis(300);
 pub enum Listen {
     Unix(PathBuf),
     Tcp,
+    /// With a certificate of the tests' own authority.
+    Tls,
 }
 
 /// What the server has on its disk, so to speak: it survives a restart.
@@ -82,7 +85,8 @@ impl Server {
         match (&self.listen, self.port) {
             (Listen::Unix(path), _) => format!("unix:{}", path.display()),
             (Listen::Tcp, Some(port)) => format!("http://127.0.0.1:{port}"),
-            (Listen::Tcp, None) => panic!("the server has not listened yet"),
+            (Listen::Tls, Some(port)) => format!("https://localhost:{port}"),
+            (_, None) => panic!("the server has not listened yet"),
         }
     }
 
@@ -120,11 +124,16 @@ impl Server {
                 let listener = tokio::net::UnixListener::bind(path).unwrap();
                 runtime.spawn(async { axum::serve(listener, app).await });
             }
-            Listen::Tcp => {
+            Listen::Tcp | Listen::Tls => {
                 let bind = tokio::net::TcpListener::bind(("127.0.0.1", self.port.unwrap_or(0)));
                 let listener = runtime.block_on(bind).unwrap();
                 self.port = Some(listener.local_addr().unwrap().port());
-                runtime.spawn(async { axum::serve(listener, app).await });
+                if matches!(self.listen, Listen::Tls) {
+                    let listener = TlsListener::over(listener);
+                    runtime.spawn(async { axum::serve(listener, app).await });
+                } else {
+                    runtime.spawn(async { axum::serve(listener, app).await });
+                }
             }
         }
         self.runtime = Some(runtime);

@@ -1,5 +1,6 @@
 //! The ways in which an attempt ends, and what is told of it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use corral_types::{BlobHash, Timestamp};
@@ -11,10 +12,12 @@ use serde_json::{Value, json};
 use crate::cluster::{AMPLE, Cluster, start, with_deadline, with_inputs};
 use crate::harness::Test;
 use crate::processes::{is_alive, wait_until};
+use crate::server::Listen;
 
 pub const TESTS: &[Test] = &[
     ("a_job_runs_from_inputs_to_outputs_over_a_socket", a_job_runs_over_a_socket),
     ("a_job_runs_from_inputs_to_outputs_over_tcp", a_job_runs_over_tcp),
+    ("a_job_runs_from_inputs_to_outputs_over_tls", a_job_runs_over_tls),
     ("logs_are_kept_in_order_and_long_lines_are_cut", logs_are_kept),
     ("a_cancelled_job_ends_within_a_second", a_cancelled_job_ends_within_a_second),
     ("a_job_told_to_finish_hands_back_what_it_has", a_job_told_to_finish),
@@ -42,10 +45,22 @@ fn a_job_runs_over_a_socket() {
 }
 
 fn a_job_runs_over_tcp() {
-    let mut cluster = Cluster::prepare(false, &["token=right"]);
+    let mut cluster = Cluster::prepare(|_| Listen::Tcp, &["token=right"]);
     cluster.server.records().token = Some("right".into());
     cluster.start_worker();
     run_whole_job(&cluster);
+}
+
+fn a_job_runs_over_tls() {
+    let trusted = format!("ca={}", crate::tls::fixture("authority.pem").display());
+    let mut cluster = Cluster::prepare(|_| Listen::Tls, &[&trusted]);
+    cluster.start_worker();
+    run_whole_job(&cluster);
+    // Without the authority's certificate nothing is told to the server.
+    let mut stranger = Cluster::prepare(|_| Listen::Tls, &[]);
+    stranger.start_worker();
+    wait_until("it hangs up", || crate::tls::HANG_UPS.load(Ordering::SeqCst) > 1);
+    assert!(stranger.server.records().hellos.is_empty());
 }
 
 fn run_whole_job(cluster: &Cluster) {

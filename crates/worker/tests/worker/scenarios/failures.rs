@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cluster::{AMPLE, Cluster, start};
 use crate::harness::Test;
 use crate::processes::{children, is_alive, kill, wait_until};
+use crate::server::Listen;
 
 pub const TESTS: &[Test] = &[
     ("a_restarted_server_gets_everything_once", a_restarted_server),
@@ -179,7 +180,7 @@ fn one_worker_a_directory() {
 }
 
 fn a_refused_worker() {
-    let cluster = Cluster::prepare(false, &["token=wrong"]);
+    let cluster = Cluster::prepare(|_| Listen::Tcp, &["token=wrong"]);
     cluster.server.records().token = Some("right".into());
     let refused = cluster.program().output().unwrap();
     assert_eq!(refused.status.code(), Some(3));
