@@ -102,6 +102,9 @@ impl Explain for JournalError {
             Self::RecordTooLarge { .. } | Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
             Self::QueueFull { .. } | Self::DiskFull { .. } => ErrorKind::Exhausted,
             Self::Poisoned { .. } | Self::Closed => ErrorKind::Unavailable,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::Exhausted
+            }
             Self::Io { .. } => ErrorKind::Internal,
         }
     }

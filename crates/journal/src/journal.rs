@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle, Thread};
 
 use tokio::sync::oneshot;
 
-use crate::frame::{LENGTH_BYTES, MAX_BATCH_BYTES, MAX_RECORD_BYTES, SequenceNumber};
+use crate::frame::SequenceNumber;
 use crate::lock::DirectoryLock;
 use crate::log::{Log, OpenLogFile, SyncedEnd};
-use crate::queue::{Queue, WAITER_BYTES};
+use crate::queue::{Batch, Queue};
 use crate::{JournalError, Recovery, SnapshotWriter};
 
 /// How a journal uses its disk.
@@ -157,8 +157,8 @@ impl Journal {
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
     pub async fn enqueue<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Pending, JournalError> {
-        let bytes = charge(payloads)?;
-        let (last, done) = self.shared.queue.wait_for_room(bytes).await?.push(payloads)?;
+        let batch = Batch::encode(payloads)?;
+        let (last, done) = self.shared.queue.push(&batch).await?;
         Ok(Pending { last, done })
     }
 
@@ -167,8 +167,7 @@ impl Journal {
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and [`JournalError::QueueFull`].
     pub fn try_enqueue<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Pending, JournalError> {
-        let bytes = charge(payloads)?;
-        let (last, done) = self.shared.queue.try_room(bytes)?.push(payloads)?;
+        let (last, done) = self.shared.queue.try_push(&Batch::encode(payloads)?)?;
         Ok(Pending { last, done })
     }
 
@@ -320,23 +319,6 @@ impl Future for Pending {
             Err(_) => Err(JournalError::Closed),
         })
     }
-}
-
-/// What the records take in the queue.
-fn charge<P: AsRef<[u8]>>(payloads: &[P]) -> Result<usize, JournalError> {
-    let mut bytes = 0;
-    for payload in payloads {
-        let length = payload.as_ref().len();
-        if length > MAX_RECORD_BYTES {
-            let limit_bytes = MAX_RECORD_BYTES;
-            return Err(JournalError::RecordTooLarge { bytes: length, limit_bytes });
-        }
-        bytes += LENGTH_BYTES + length;
-    }
-    if bytes > MAX_BATCH_BYTES {
-        return Err(JournalError::BatchTooLarge { bytes, limit_bytes: MAX_BATCH_BYTES });
-    }
-    Ok(bytes + WAITER_BYTES)
 }
 
 /// Runs a future on this thread, which sleeps in between.

@@ -25,7 +25,25 @@
 //!
 //! **A snapshot** lets the log before it go. It is written beside the log while appends go on,
 //! synced, read back from the disk and compared, and only then takes its name; only after that
-//! are the snapshot and the segments before it removed.
+//! are the older snapshot and the segments that it covers removed.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! use corral_journal::{Journal, JournalOptions};
+//!
+//! let (journal, recovery) = Journal::open(dir, JournalOptions::default())?;
+//! let mut total = 0;
+//! for record in recovery.records {
+//!     total += u64::from_le_bytes(record?.payload.try_into().expect("eight bytes"));
+//! }
+//! let last = journal.append_blocking(5u64.to_le_bytes())?; // or .append(…).await
+//! total += 5;
+//! journal.install_snapshot(last, &total.to_le_bytes())?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod export;

@@ -1,24 +1,63 @@
 //! What waits for the disk.
 //!
-//! Appenders encode their records into the frame that gathers; the writer takes that frame as it
-//! is. There is one lock, held for a copy of the payload; no allocation a record but the channel
-//! that its acknowledgement comes back on.
+//! Appenders add their records to the frame that gathers; the writer takes that frame as it is.
+//! The one lock is held for no longer than it takes to copy the records.
 
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use tokio::sync::{Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
-use crate::frame::{FRAME_HEADER_BYTES, QUEUE_BYTES, push_record};
+use crate::frame::{
+    FRAME_HEADER_BYTES, LENGTH_BYTES, MAX_BATCH_BYTES, MAX_RECORD_BYTES, QUEUE_BYTES, push_record,
+};
 use crate::{JournalError, SequenceNumber};
 
-/// What an append costs of [`QUEUE_BYTES`] beside its bytes: the channel and its waiter.
-pub(crate) const WAITER_BYTES: usize = 128;
+/// What a batch costs of [`QUEUE_BYTES`] beside its bytes: the channel and its waiter.
+const WAITER_BYTES: usize = 128;
 
 /// A buffer that a burst has blown up beyond this is not kept.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 type Acknowledgement = oneshot::Sender<Result<(), JournalError>>;
+
+/// The number of a batch's last record, and where its acknowledgement comes.
+type Queued = (SequenceNumber, oneshot::Receiver<Result<(), JournalError>>);
+
+/// Records as they stand in a frame.
+pub(crate) struct Batch {
+    body: Vec<u8>,
+    records: u32,
+}
+
+impl Batch {
+    /// # Errors
+    /// When a record or the whole is over its limit.
+    pub(crate) fn encode<P: AsRef<[u8]>>(payloads: &[P]) -> Result<Self, JournalError> {
+        let mut bytes = 0;
+        for payload in payloads {
+            let length = payload.as_ref().len();
+            if length > MAX_RECORD_BYTES {
+                let limit_bytes = MAX_RECORD_BYTES;
+                return Err(JournalError::RecordTooLarge { bytes: length, limit_bytes });
+            }
+            bytes += LENGTH_BYTES + length;
+        }
+        if bytes > MAX_BATCH_BYTES {
+            return Err(JournalError::BatchTooLarge { bytes, limit_bytes: MAX_BATCH_BYTES });
+        }
+        let mut body = Vec::with_capacity(bytes);
+        for payload in payloads {
+            push_record(&mut body, payload.as_ref());
+        }
+        let records = u32::try_from(payloads.len()).expect("each record has bytes, and few fit");
+        Ok(Self { body, records })
+    }
+
+    fn charged_bytes(&self) -> usize {
+        self.body.len() + WAITER_BYTES
+    }
+}
 
 /// The records of one frame, and who waits for them.
 #[derive(Default)]
@@ -75,28 +114,43 @@ impl Queue {
         self.lock().next.previous()
     }
 
-    /// Waits until `bytes` have room. The room is given back by the group that takes it.
-    pub(crate) async fn wait_for_room(&self, bytes: usize) -> Result<Room<'_>, JournalError> {
-        match self.room.acquire_many(permits(bytes)).await {
-            Ok(permit) => {
-                permit.forget();
-                Ok(Room { queue: self, bytes })
-            }
+    /// Waits until the batch has room and adds it to the frame that gathers: the number of its
+    /// last record (of the last before it, when it is empty), and where the acknowledgement comes.
+    pub(crate) async fn push(&self, batch: &Batch) -> Result<Queued, JournalError> {
+        match self.room.acquire_many(permits(batch)).await {
+            Ok(room) => self.add(batch, room),
             Err(_) => Err(self.why_closed()),
         }
     }
 
-    pub(crate) fn try_room(&self, bytes: usize) -> Result<Room<'_>, JournalError> {
-        match self.room.try_acquire_many(permits(bytes)) {
-            Ok(permit) => {
-                permit.forget();
-                Ok(Room { queue: self, bytes })
-            }
+    /// [`push`](Self::push), unless it would have to wait.
+    pub(crate) fn try_push(&self, batch: &Batch) -> Result<Queued, JournalError> {
+        match self.room.try_acquire_many(permits(batch)) {
+            Ok(room) => self.add(batch, room),
             Err(TryAcquireError::NoPermits) => {
                 Err(JournalError::QueueFull { limit_bytes: QUEUE_BYTES })
             }
             Err(TryAcquireError::Closed) => Err(self.why_closed()),
         }
+    }
+
+    fn add(&self, batch: &Batch, room: SemaphorePermit<'_>) -> Result<Queued, JournalError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        state.gathering.frame.extend_from_slice(&batch.body);
+        state.gathering.records += batch.records;
+        state.gathering.waiters.push(sender);
+        state.gathering.charged_bytes += batch.charged_bytes();
+        state.next = state.next.plus(u64::from(batch.records));
+        let last = state.next.previous();
+        drop(state);
+        // The room goes with the group, which gives it back when it is settled.
+        room.forget();
+        self.ready.notify_one();
+        Ok((last, receiver))
     }
 
     /// Takes what has gathered, or waits for it; `spare` is filled in its place. None once the
@@ -175,45 +229,6 @@ impl Queue {
 
 const UNPOISONED: &str = "nothing panics while the queue is locked";
 
-fn permits(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("batches are limited to less than the queue")
-}
-
-/// Room in the queue, given back when it is dropped unused.
-pub(crate) struct Room<'a> {
-    queue: &'a Queue,
-    bytes: usize,
-}
-
-impl Room<'_> {
-    /// Adds the records to the frame that gathers: the number of the last of them (or of the
-    /// last before them, when there are none), and where the acknowledgement comes.
-    pub(crate) fn push<P: AsRef<[u8]>>(
-        mut self,
-        payloads: &[P],
-    ) -> Result<(SequenceNumber, oneshot::Receiver<Result<(), JournalError>>), JournalError> {
-        let mut state = self.queue.lock();
-        if let Some(error) = &state.closed {
-            return Err(error.clone());
-        }
-        let (sender, receiver) = oneshot::channel();
-        for payload in payloads {
-            push_record(&mut state.gathering.frame, payload.as_ref());
-        }
-        let records = u32::try_from(payloads.len()).expect("a batch has fewer records than bytes");
-        state.gathering.records += records;
-        state.gathering.waiters.push(sender);
-        state.gathering.charged_bytes += mem::take(&mut self.bytes);
-        state.next = state.next.plus(u64::from(records));
-        let last = state.next.previous();
-        drop(state);
-        self.queue.ready.notify_one();
-        Ok((last, receiver))
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        self.queue.room.add_permits(self.bytes);
-    }
+fn permits(batch: &Batch) -> u32 {
+    u32::try_from(batch.charged_bytes()).expect("a batch is limited to less than the queue")
 }

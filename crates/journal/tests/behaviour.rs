@@ -362,3 +362,28 @@ fn a_newer_format_is_refused_by_its_number() {
     let error = Journal::open(dir.path(), SMALL).map(|_| ()).unwrap_err();
     assert!(matches!(error, JournalError::NewerFormat { found: 9, .. }), "{error}");
 }
+
+/// The files of `fixtures/format-1` were written by the first version of this crate.
+#[test]
+fn the_first_format_is_read_for_ever() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
+    let dir = tempfile::tempdir().unwrap();
+    for name in [
+        "00000000000000000001.segment",
+        "00000000000000000004.segment",
+        "00000000000000000002.snapshot",
+    ] {
+        fs::copy(fixture.join(name), dir.path().join(name)).unwrap();
+    }
+    let (journal, recovery) = open(dir.path());
+    let mut state = String::new();
+    recovery.snapshot.unwrap().read_to_string(&mut state).unwrap();
+    assert_eq!(state, "state after two");
+    let records: Vec<_> = recovery.records.map(Result::unwrap).collect();
+    let expected: [(u64, &[u8]); 3] = [(3, &[3; 100]), (4, &[4; 400]), (5, b"")];
+    assert_eq!(records.len(), expected.len());
+    for (record, (sequence, payload)) in records.iter().zip(expected) {
+        assert_eq!((record.sequence.get(), record.payload.as_slice()), (sequence, payload));
+    }
+    assert_eq!(journal.append_blocking(b"next").unwrap().get(), 6);
+}

@@ -57,7 +57,7 @@ fn damage_is_found_or_harmless() {
                     let lost = sample.payloads.len() - payloads.len();
                     assert!(
                         sample.payloads.starts_with(&payloads)
-                            && sample.may_look_unfinished(&damage) == Some(lost),
+                            && sample.may_look_unfinished(&damage, lost),
                         "{journal}, {damage:?}: lost {lost}, {:?}",
                         sample.last_frames
                     );
@@ -70,22 +70,24 @@ fn damage_is_found_or_harmless() {
 }
 
 impl Sample {
-    /// How many records may go unmissed: the damage begins in a frame of the last segment, and
-    /// the header of every frame after it, which would have proved that it was synced, is
-    /// damaged as well.
-    fn may_look_unfinished(&self, damage: &Damage) -> Option<usize> {
+    /// Whether this many records may go unmissed: the first of them is in a frame of the last
+    /// segment that is damaged, and so is the header of every frame behind it, any of which would
+    /// have proved that it was synced.
+    fn may_look_unfinished(&self, damage: &Damage, lost: usize) -> bool {
         let (file, range) = match damage {
             Damage::Flip { file, bit } => (file, bit / 8..bit / 8 + 1),
             Damage::Zero { file, range } | Damage::Noise { file, range } => (file, range.clone()),
-            Damage::Truncate { .. } | Damage::Remove { .. } => return None,
+            Damage::Truncate { .. } | Damage::Remove { .. } => return false,
         };
-        let touched = self.last_frames.iter().position(|(frame, _)| overlap(frame, &range))?;
-        let behind = &self.last_frames[touched + 1..];
-        let no_proof = behind
-            .iter()
-            .all(|(frame, _)| overlap(&(frame.start..frame.start + FRAME_HEADER_BYTES), &range));
-        let lost = self.last_frames[touched..].iter().map(|(_, records)| records).sum();
-        (*file == self.last_segment && no_proof).then_some(lost)
+        let header = |frame: &Range<usize>| frame.start..frame.start + FRAME_HEADER_BYTES;
+        *file == self.last_segment
+            && (0..self.last_frames.len()).any(|first| {
+                let (damaged, behind) = self.last_frames[first..].split_first().expect("not empty");
+                overlap(&damaged.0, &range)
+                    && behind.iter().all(|(frame, _)| overlap(&header(frame), &range))
+                    && self.last_frames[first..].iter().map(|(_, records)| records).sum::<usize>()
+                        == lost
+            })
     }
 }
 

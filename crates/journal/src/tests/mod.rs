@@ -3,6 +3,7 @@
 mod damage;
 mod disk;
 mod power;
+mod queue;
 
 use crate::{JournalError, JournalOptions, Recovery};
 
