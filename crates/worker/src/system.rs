@@ -1,6 +1,9 @@
 //! The system calls that have no safe wrapper: starting a process with its limits in place,
 //! reaping with the resources used, and signals as a file descriptor.
-#![expect(unsafe_code, reason = "pre_exec, wait4 and signalfd have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "pre_exec, wait4, signalfd and inherited descriptors have no safe wrapper"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -64,6 +67,24 @@ pub fn spawn(command: &mut Command, setup: ProcessSetup) -> io::Result<Pid> {
 fn write_existing(file: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
     let opened = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(opened, bytes)?;
+    Ok(())
+}
+
+/// Keeps whatever this process was started with, beyond the three standard streams, from the
+/// programs that it starts. Only for a process with a single thread.
+///
+/// # Errors
+/// When the open descriptors cannot be listed.
+pub fn keep_descriptors_to_oneself() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some(descriptor) = number.filter(|descriptor| *descriptor > 2) {
+            // SAFETY: sets a flag on a descriptor that this process has, or fails on one that it
+            // has not; no memory is involved. Needed because a descriptor that was inherited
+            // has no owner here to borrow it from.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
     Ok(())
 }
 

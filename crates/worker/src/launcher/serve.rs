@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use super::message::{FromLauncher, PacketError, StartProcess, ToLauncher, receive, send};
 use crate::process_tree::{attempt_directory_of, kill_until_gone, list_processes, members};
-use crate::system::{ProcessSetup, SignalDescriptor, reap, spawn};
+use crate::system::{ProcessSetup, SignalDescriptor, keep_descriptors_to_oneself, reap, spawn};
 
 /// The entry of `corral launcher`. The worker starts it with its socket as standard input;
 /// it returns when the worker is gone and every process has been killed.
@@ -49,6 +49,7 @@ struct Running {
 impl Serving {
     fn begin() -> Result<Self, LauncherError> {
         let setup = || {
+            keep_descriptors_to_oneself()?;
             let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             // Orphans of job processes become this process's children, so none gets away.
