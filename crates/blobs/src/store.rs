@@ -69,9 +69,9 @@ impl BlobStore {
     pub fn open_with(dir: impl AsRef<Path>, options: BlobStoreOptions) -> Result<Self, BlobError> {
         let dir = dir.as_ref();
         let (objects, scratch) = (dir.join("objects"), dir.join("scratch"));
-        fs::create_dir_all(&scratch).map_err(BlobError::io("create", &scratch))?;
+        create_directory(dir)?;
+        create_directory(&scratch)?;
         create_shards(&objects)?;
-        sync_directory(dir)?;
         let scratch = Scratch::open(&scratch)?;
         Ok(Self { inner: Arc::new(Inner { objects, scratch, options }) })
     }
@@ -369,9 +369,19 @@ impl Shard {
     }
 }
 
+/// Creates the directory, durably, where it is missing.
+fn create_directory(dir: &Path) -> Result<(), BlobError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(BlobError::io("create", dir))?;
+    let absolute = fs::canonicalize(dir).map_err(BlobError::io("find", dir))?;
+    absolute.parent().map_or(Ok(()), sync_directory)
+}
+
 /// All 256 at once, so that no put ever has to make its directory durable first.
 fn create_shards(objects: &Path) -> Result<(), BlobError> {
-    fs::create_dir_all(objects).map_err(BlobError::io("create", objects))?;
+    create_directory(objects)?;
     for number in 0..=255u8 {
         let shard = objects.join(format!("{number:02x}"));
         match fs::create_dir(&shard) {
