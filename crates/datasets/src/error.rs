@@ -12,8 +12,10 @@ pub enum DatasetsError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Import(#[from] ImportError),
-    #[error(transparent)]
-    Taxonomy(#[from] TaxonomyError),
+    #[error("{file_name} cannot be taken as a taxonomy")]
+    TaxonomyFile { file_name: String, source: TaxonomyError },
+    #[error("read the stored taxonomy")]
+    StoredTaxonomy(#[source] TaxonomyError),
     #[error("unpack {file_name} as gzip")]
     Unpack { file_name: String, source: std::io::Error },
     #[error(transparent)]
@@ -35,7 +37,8 @@ impl Explain for DatasetsError {
         match self {
             Self::Catalog(error) => error.kind(),
             Self::Import(error) => error.kind(),
-            Self::Taxonomy(error) => error.kind(),
+            Self::TaxonomyFile { source, .. } => source.kind(),
+            Self::StoredTaxonomy(_) => ErrorKind::DataLoss,
             Self::Unpack { .. } => ErrorKind::Invalid,
             Self::Manifest(error) => error.kind(),
             Self::Read(error) => error.kind(),
@@ -50,13 +53,13 @@ impl Explain for DatasetsError {
         match self {
             Self::Catalog(error) => error.hint(),
             Self::Import(error) => error.hint(),
-            Self::Taxonomy(error) => error.hint(),
+            Self::TaxonomyFile { source, .. } => source.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Read(error) => error.hint(),
             Self::Export(error) => error.hint(),
             Self::Blob(error) => error.hint(),
             Self::Busy { .. } => Some("try again when one of them is done".to_owned()),
-            Self::Unpack { .. } | Self::CutOff => None,
+            Self::Unpack { .. } | Self::StoredTaxonomy(_) | Self::CutOff => None,
         }
     }
 }

@@ -50,7 +50,8 @@ impl Taxonomies {
         let blobs = self.blobs.clone();
         let (taxonomy, document) = blocking(move || {
             let (file_name, bytes) = unpack(file_name, bytes)?;
-            let taxonomy = corral_taxonomy::parse(&file_name, &bytes, &options)?;
+            let taxonomy = corral_taxonomy::parse(&file_name, &bytes, &options)
+                .map_err(|source| DatasetsError::TaxonomyFile { file_name, source })?;
             let put = blobs.put_bytes(&taxonomy.to_json())?;
             Ok((taxonomy, put.hash))
         })
@@ -104,7 +105,11 @@ impl Taxonomies {
         let version = self.catalog.taxonomy_version(caller.workspace, record.id, choice).await?;
         let (blobs, document) = (self.blobs.clone(), version.document);
         let taxonomy =
-            blocking(move || Ok(Taxonomy::from_json(&blobs.read(&document)?)?)).await?;
+            blocking(move || {
+            let bytes = blobs.read(&document)?;
+            Taxonomy::from_json(&bytes).map_err(DatasetsError::StoredTaxonomy)
+        })
+        .await?;
         Ok(LoadedTaxonomy { record, version, taxonomy })
     }
 
@@ -143,7 +148,8 @@ fn unpack(file_name: String, bytes: Vec<u8>) -> Result<(String, Vec<u8>), Datase
     match read {
         Err(source) => Err(DatasetsError::Unpack { file_name, source }),
         Ok(_) if unpacked.len() as u64 >= limit => {
-            Err(TaxonomyError::TooManyBytes { bytes: unpacked.len() }.into())
+            let source = TaxonomyError::TooManyBytes { bytes: unpacked.len() };
+            Err(DatasetsError::TaxonomyFile { file_name, source })
         }
         Ok(_) => {
             let plain = file_name.strip_suffix(".gz").unwrap_or(&file_name).to_owned();

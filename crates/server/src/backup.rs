@@ -76,6 +76,8 @@ impl PreparedBackup {
     /// When a file cannot be read or the archive not written.
     pub fn write_to(&self, writer: &mut dyn Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(writer);
+        // Plain entries only: the archive must be readable everywhere.
+        archive.sparse(false);
         let mut header = tar::Header::new_gnu();
         header.set_size(MARKER_TEXT.len() as u64);
         header.set_mode(0o600);

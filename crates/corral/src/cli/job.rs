@@ -147,6 +147,7 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
                     "allocate_bytes": size(&allocate)?,
                     "steps": steps,
                     "step_ms": step_ms,
+                    "checkpoint_every": 1,
                 }),
                 memory_bytes: memory.as_deref().map(size).transpose()?,
                 memory_limit_bytes: memory_limit.as_deref().map(size).transpose()?,

@@ -102,7 +102,7 @@ async fn load(
             acknowledged.lock().unwrap().appended_rows += 1;
         }
         let probe = json!({
-            "payload": {"allocate_bytes": 1 << 20, "steps": 3, "step_ms": 30},
+            "payload": {"allocate_bytes": 1 << 20, "steps": 3, "step_ms": 30, "checkpoint_every": 1},
             "memory_bytes": 64 << 20,
             "max_attempts": 100,
         });
@@ -136,6 +136,7 @@ async fn nothing_acknowledged_is_lost_whatever_is_killed() {
     println!("{kills} kills, seed {seed}");
     let mut random = Random(seed);
 
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let corral = Corral::start();
     let caller = Caller {
         http: Client::builder().no_proxy().build().unwrap(),

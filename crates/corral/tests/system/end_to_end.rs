@@ -54,9 +54,10 @@ fn a_file_becomes_an_endpoint_that_answers() {
     assert_eq!(copy["predictions"], answer["predictions"]);
 
     // The same seed makes the same model.
-    let again = corral.json(&["train", "again", "--dataset", "tickets", "--wait"]);
+    let again = corral.json(&["train", "support", "--dataset", "tickets", "--wait"]);
+    assert_eq!(again["version"], 2);
     let hash = |name: &str| corral.json(&["model", "show", name])["hash"].clone();
-    assert_eq!(hash("again"), hash("support"), "{again}");
+    assert_eq!(hash("support@2"), hash("support@1"), "{again}");
 
     let exported = corral.run(&["dataset", "export", "tickets"]);
     assert_eq!(exported.lines().count(), 600);

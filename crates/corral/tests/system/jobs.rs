@@ -95,7 +95,7 @@ fn jobs_outlive_the_server_and_go_on_from_checkpoints_after_the_worker() {
     let done = corral.wait_for_job(&job, &["succeeded", "failed"]);
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(done["attempts"], 2);
-    let resumed = done["result"]["resumed_from_step"].as_u64();
+    let resumed = done["result"]["resumed_from"].as_u64();
     assert!(resumed.is_some_and(|step| step > 0), "it went on from a checkpoint: {done}");
 }
 

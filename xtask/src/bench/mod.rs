@@ -1,0 +1,112 @@
+//! `cargo xtask bench NAME`: one command a figure.
+//!
+//! Each benchmark repeats what it measures [`REPETITIONS`] times, alternating with its peer
+//! where it has one, and reports medians with the spread. The result goes as JSON to
+//! `bench/results/NAME.json` and as a table into `docs/benchmarks.md`.
+
+mod embedding;
+mod http;
+mod import;
+mod kills;
+mod linear;
+mod machine;
+mod open;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use report::Figure;
+
+/// How often everything is measured.
+const REPETITIONS: usize = 5;
+
+type Benchmark = fn() -> anyhow::Result<Vec<Figure>>;
+
+const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
+    ("import", "CSV import on one core, and the memory for 5 GB", import::run),
+    ("linear", "TF-IDF and linear SVM against scikit-learn on Banking77", linear::run),
+    ("embedding", "embedding of Banking77's texts on two cores", embedding::run),
+    ("open", "a model of 80 MB opened, and its first answer", open::run),
+    ("http", "one lexical prediction over HTTP", http::run),
+    ("kills", "2,000 random kills under load", kills::run),
+];
+
+/// Runs the benchmarks named.
+pub fn run(names: Vec<String>) -> anyhow::Result<()> {
+    let known: Vec<_> = BENCHMARKS.iter().map(|(name, ..)| *name).collect();
+    if names.is_empty() {
+        for (name, what, _) in BENCHMARKS {
+            println!("{name:<12} {what}");
+        }
+        return Ok(());
+    }
+    for name in names {
+        let found = BENCHMARKS.iter().find(|(known, ..)| *known == name);
+        let Some((name, what, benchmark)) = found else {
+            bail!("there is no benchmark `{name}`; there are {}", known.join(", "));
+        };
+        eprintln!("{name}: {what}");
+        let figures = benchmark().with_context(|| format!("benchmark {name}"))?;
+        report::write(name, what, &figures)?;
+    }
+    Ok(())
+}
+
+/// The project's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in it").to_owned()
+}
+
+/// The folder with the public data sets.
+fn data() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("CORRAL_TEST_DATA")
+        .map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    ensure!(
+        folder.is_dir(),
+        "the public data sets are not at {}; name their folder in CORRAL_TEST_DATA",
+        folder.display()
+    );
+    Ok(folder.canonicalize()?)
+}
+
+/// Builds with the release profile.
+fn build(arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "--quiet"])
+        .args(arguments)
+        .current_dir(root())
+        .status()?;
+    ensure!(status.success(), "cargo build {arguments:?} failed");
+    Ok(())
+}
+
+/// Builds an example of a crate, with what it needs of the crate's test support, and gives
+/// its program.
+fn example(package: &str, name: &str, features: &str) -> anyhow::Result<PathBuf> {
+    build(&["--package", package, "--example", name, "--features", features])?;
+    Ok(root().join("target/release/examples").join(name))
+}
+
+/// Runs a program and reads the JSON object that it prints.
+fn json_of(command: &mut Command) -> anyhow::Result<serde_json::Value> {
+    let output = command.stderr(Stdio::inherit()).output().context("start the program")?;
+    ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+    let text = String::from_utf8(output.stdout)?;
+    let start = text.find('{').context("the program printed no JSON object")?;
+    Ok(serde_json::from_str(&text[start..])?)
+}
+
+/// The middle value, and the smallest and largest.
+fn spread(values: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1])
+}
+
+/// A number out of a JSON object.
+fn number(value: &serde_json::Value, key: &str) -> anyhow::Result<f64> {
+    value[key].as_f64().with_context(|| format!("`{key}` is missing in {value}"))
+}
