@@ -22,11 +22,12 @@ const MAX_TEMPERATURE_STEPS: usize = 60;
 const TEMPERATURE_RANGE: (f64, f64) = (1e-3, 1e3);
 
 /// The temperature that scores are divided by so that their softmax has the least log-loss
-/// (Guo, Pleiss, Sun, Weinberger, ICML 2017).
+/// (Guo, Pleiss, Sun, Weinberger, ICML 2017). Of an ambiguous row, the probability of all its
+/// right classes together counts: any of them is a hit.
 ///
 /// `scores[i]` are the scores of row `rows[i]` of `targets`, one a class; `weights[row]` counts
-/// the row. The loss is convex in the temperature's inverse, which is
-/// found by Newton's method held within a bracket.
+/// the row. The loss is convex in the temperature's inverse (nearly
+/// so with ambiguous rows), which is found by Newton's method held within a bracket.
 pub fn fit_temperature(scores: &[&[f32]], rows: &[u32], targets: &Targets, weights: &[f32]) -> f32 {
     let (mut low, mut high) = (TEMPERATURE_RANGE.1.recip(), TEMPERATURE_RANGE.0.recip());
     let mut inverse = 1.0f64;
@@ -81,21 +82,50 @@ fn derivatives(
                 }
                 let mean = first / total;
                 let (classes, shares) = targets.row(row as usize);
-                let right: f64 = classes
-                    .iter()
-                    .zip(shares)
-                    .map(|(&class, &share)| {
-                        f64::from(share) * f64::from(scores[class as usize] - highest)
-                    })
-                    .sum();
+                let (right, spread) = right_moments(scores, classes, shares, highest, inverse);
                 let weight = f64::from(weights[row as usize]);
                 sums.0 += weight * (mean - right);
-                sums.1 += weight * (second / total - mean * mean);
+                sums.1 += weight * (second / total - mean * mean - spread);
             }
             sums
         })
         .collect();
     parts.into_iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// The mean of the right classes' scores, below `highest`, and the spread to take off the
+/// curvature: for an ambiguous row, under the model's own probabilities among them; for a
+/// probabilistic label, under its shares.
+fn right_moments(
+    scores: &[f32],
+    classes: &[u32],
+    shares: &[f32],
+    highest: f32,
+    inverse: f64,
+) -> (f64, f64) {
+    let below = |class: u32| f64::from(scores[class as usize] - highest);
+    if shares.iter().any(|&share| share != shares[0]) {
+        let mean = classes
+            .iter()
+            .zip(shares)
+            .map(|(&class, &share)| f64::from(share) * below(class))
+            .sum();
+        return (mean, 0.0);
+    }
+    // From the best of them, so that the sum does not vanish where all lie far below.
+    let best = classes.iter().map(|&class| below(class)).fold(f64::NEG_INFINITY, f64::max);
+    let (mut total, mut first, mut second) = (0f64, 0f64, 0f64);
+    for score in classes.iter().map(|&class| below(class)) {
+        let raised = (inverse * (score - best)).exp();
+        total += raised;
+        first += raised * score;
+        second += raised * score * score;
+    }
+    if total == 0.0 {
+        return (0.0, 0.0);
+    }
+    let mean = first / total;
+    (mean, second / total - mean * mean)
 }
 
 /// Slope and offset of a class's probability `1 / (1 + exp(−(slope · score + offset)))`.

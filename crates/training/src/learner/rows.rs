@@ -171,10 +171,12 @@ impl<'a> FeatureRows<'a> {
         weights: &mut [Lanes],
     ) {
         let step = step.scaled(self.dense_scale);
-        // Indexed, not zipped: with its bounds checks the loop is compiled as it stands, a
-        // vector of sixteen classes at a time, and not across columns with gathers.
-        for (column, &value) in self.dense_row(row).iter().enumerate() {
-            add_scaled::<FUSED>(&mut weights[column], value, &step);
+        for (value, weights) in self.dense_row(row).iter().zip(weights) {
+            // The test keeps the compiler from vectorising across columns, with gathers, where
+            // a column's sixteen classes already are a vector: twice as fast a fit.
+            if *value != 0.0 {
+                add_scaled::<FUSED>(weights, *value, &step);
+            }
         }
     }
 }

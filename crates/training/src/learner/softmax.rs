@@ -71,10 +71,14 @@ const LONGEST_STEP: f32 = 3.0;
 /// A step after which the variables miss their sum by more than this (as a logarithm) came
 /// from too far away to be trusted.
 const FARTHEST_MISS: f32 = 0.1;
-/// Rounds on a row's multiplier from afar, Newton steps on its variables in each, and the part
-/// of the sum that may be missed when they end.
-const ROUNDS_FROM_AFAR: usize = 12;
-const STEPS_A_ROUND: usize = 2;
+/// A variable whose step was too long, and would have led above this (as a logarithm of its
+/// part of the sum), is too far away as well: below, it is out of the question anyhow.
+const HIGHEST_LEAP: f32 = -12.0;
+/// Rounds on a row's multiplier from afar, Newton steps on its variables in each, the step at
+/// which these are near enough, and the part of the sum that may be missed when rounds end.
+const ROUNDS_FROM_AFAR: usize = 16;
+const STEPS_A_ROUND: usize = 12;
+const STEPPED_ENOUGH: f32 = 0.02;
 const ROUNDED_MISS: f32 = 0.01;
 /// Neighbouring blocks whose variables would all move less than this part of the tolerance,
 /// as a fraction of the row's cost, stay: most classes are out of the question for most rows,
@@ -216,7 +220,7 @@ impl Kernel for Pass<'_> {
                 }
                 let curvature = squared_norms[row] + 1.0;
                 work.aim(curvature);
-                if is_first || work.newton_step::<FUSED>(curvature, log_cost) > FARTHEST_MISS {
+                if is_first || !work.newton_step::<FUSED>(curvature, log_cost) {
                     work.solve_from_afar::<FUSED>(curvature, cost);
                 }
                 for first in (0..blocks).step_by(WALK) {
@@ -369,9 +373,9 @@ impl RowWork {
     }
 
     /// One Newton step on `q α + log α = goal − λ`, `Σ α = cost`, in `log α`, and back to the
-    /// sum. Returns how far the step had missed it.
+    /// sum. Says whether the step came from near enough to be trusted.
     #[inline(always)]
-    fn newton_step<const FUSED: bool>(&mut self, curvature: f32, log_cost: f32) -> f32 {
+    fn newton_step<const FUSED: bool>(&mut self, curvature: f32, log_cost: f32) -> bool {
         let blocks = self.used.len();
         let (mut weighted, mut weight) = (Lanes::ZERO, Lanes::ZERO);
         for block in 0..blocks {
@@ -385,16 +389,22 @@ impl RowWork {
             }
         }
         let multiplier = weighted.sum() / weight.sum().max(f32::MIN_POSITIVE);
+        // The highest logarithm that a step too long to be taken would have led to.
+        let mut leap = Lanes::splat(LEAST_LOG);
         for block in 0..blocks {
             for lane in 0..LANES {
                 let (value, log) = (self.before[block].0[lane], self.logs[block].0[lane]);
                 let residual = self.goal[block].0[lane] - curvature * value - log - multiplier;
                 let full = residual / (1.0 + curvature * value);
-                self.logs[block].0[lane] =
-                    at_least(log + if full < LONGEST_STEP { full } else { LONGEST_STEP });
+                let landing = if full > LONGEST_STEP { log + full } else { LEAST_LOG };
+                let landing = if self.used[block].0[lane] > 0.0 { landing } else { LEAST_LOG };
+                leap.0[lane] = if landing > leap.0[lane] { landing } else { leap.0[lane] };
+                let taken = if full < LONGEST_STEP { full } else { LONGEST_STEP };
+                self.logs[block].0[lane] = at_least(log + taken);
             }
         }
-        self.back_to_sum::<FUSED>(log_cost)
+        let missed = self.back_to_sum::<FUSED>(log_cost);
+        missed <= FARTHEST_MISS && leap.largest() <= log_cost + HIGHEST_LEAP
     }
 
     /// Solves the row's problem from wherever. The sum of the variables falls and is convex in
@@ -424,24 +434,37 @@ impl RowWork {
             });
         }
         for _ in 0..ROUNDS_FROM_AFAR {
+            for _ in 0..STEPS_A_ROUND {
+                let mut farthest = Lanes::ZERO;
+                for block in 0..blocks {
+                    for lane in 0..LANES {
+                        let log = self.logs[block].0[lane];
+                        let pull = curvature * exp::<FUSED>(log);
+                        let full =
+                            (self.goal[block].0[lane] - multiplier - pull - log) / (1.0 + pull);
+                        let taken = if full < LONGEST_STEP { full } else { LONGEST_STEP };
+                        self.logs[block].0[lane] = at_least(log + taken);
+                        let matters = log > log_cost + HIGHEST_LEAP;
+                        let distance = if matters { taken.abs() } else { 0.0 };
+                        farthest.0[lane] =
+                            if distance > farthest.0[lane] { distance } else { farthest.0[lane] };
+                    }
+                }
+                if farthest.largest() <= STEPPED_ENOUGH {
+                    break;
+                }
+            }
             let (mut total, mut slope) = (Lanes::ZERO, Lanes::ZERO);
             for block in 0..blocks {
                 for lane in 0..LANES {
-                    let goal = self.goal[block].0[lane] - multiplier;
-                    let mut log = self.logs[block].0[lane];
-                    for _ in 0..STEPS_A_ROUND {
-                        let pull = curvature * exp::<FUSED>(log);
-                        let full = (goal - pull - log) / (1.0 + pull);
-                        log = at_least(log + if full < LONGEST_STEP { full } else { LONGEST_STEP });
-                    }
-                    self.logs[block].0[lane] = log;
-                    let value = self.used[block].0[lane] * exp::<FUSED>(log);
+                    let value = self.used[block].0[lane] * exp::<FUSED>(self.logs[block].0[lane]);
                     total.0[lane] += value;
                     slope.0[lane] += value / (1.0 + curvature * value);
                 }
             }
             let missed = total.sum() - cost;
-            if missed.abs() <= ROUNDED_MISS * cost {
+            // Not below the sum, but for rounding: from there on only the scaling is left.
+            if missed <= ROUNDED_MISS * cost {
                 break;
             }
             multiplier += missed / slope.sum().max(f32::MIN_POSITIVE);
