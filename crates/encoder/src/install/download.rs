@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -133,10 +133,7 @@ fn read_until_exit(child: &mut Child, timeout: Duration) -> Option<io::Result<St
         // The receiver has gone where the time was up.
         let _ = sender.send(outcome);
     });
-    match receiver.recv_timeout(timeout) {
-        Ok(outcome) => Some(outcome),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    receiver.recv_timeout(timeout).ok()
 }
 
 #[cfg(test)]

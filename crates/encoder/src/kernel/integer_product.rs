@@ -140,7 +140,8 @@ impl PanelProduct<'_> {
         let out = &mut self.out[start..start + sums.len()];
         for (index, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
             let column = column + index;
-            let exact = sum - zero * self.panel.sums[column];
+            // Wrapping, as the vector instructions do: the sums of a damaged file are anything.
+            let exact = sum.wrapping_sub(zero.wrapping_mul(self.panel.sums[column]));
             let factor = scale * self.panel.scales[column];
             *out = (exact as f32).mul_add(factor, self.panel.bias[column]);
         }

@@ -52,7 +52,7 @@ impl Tokenizer<'_> {
             if self.read_segment(before, &mut word) == Room::Full {
                 break;
             }
-            word.push_id(id);
+            word.ids.push(id);
             rest = after;
         }
         if word.has_room() {
@@ -91,9 +91,12 @@ impl Tokenizer<'_> {
         for &byte in text.as_bytes() {
             let room = match byte {
                 b' ' | b'\t' | b'\n' | b'\r' => self.end_word(word),
-                0..=0x1f | 0x7f => Room::Left,
+                0..=0x1f | 0x7f => continue,
                 _ if byte.is_ascii_punctuation() => self.lone_word(char::from(byte), word),
-                _ => word.push_char(char::from(byte.to_ascii_lowercase()), self.rules),
+                _ => {
+                    word.push_char(char::from(byte.to_ascii_lowercase()), self.rules);
+                    continue;
+                }
             };
             if room == Room::Full {
                 return room;
@@ -109,7 +112,8 @@ impl Tokenizer<'_> {
             } else if is_punctuation(character) {
                 self.lone_word(character, word)
             } else {
-                word.push_char(character, self.rules)
+                word.push_char(character, self.rules);
+                continue;
             };
             if room == Room::Full {
                 return room;
@@ -118,6 +122,7 @@ impl Tokenizer<'_> {
         Room::Left
     }
 
+    /// A character that is a word by itself and ends the one before it.
     fn lone_word(&self, character: char, word: &mut Word) -> Room {
         if self.end_word(word) == Room::Full {
             return Room::Full;
@@ -129,12 +134,12 @@ impl Tokenizer<'_> {
     /// Turns the word read so far into ids.
     fn end_word(&self, word: &mut Word) -> Room {
         if word.chars > self.rules.max_word_chars {
-            word.push_id(self.rules.unknown);
+            word.ids.push(self.rules.unknown);
         } else if word.chars > 0 {
             let first_piece = word.ids.len();
             if self.push_pieces(&word.text, word.ids).is_none() {
                 word.ids.truncate(first_piece);
-                word.push_id(self.rules.unknown);
+                word.ids.push(self.rules.unknown);
             }
         }
         word.text.clear();
@@ -197,16 +202,11 @@ impl Word<'_> {
         self.ids.len() < self.limit
     }
 
-    fn push_id(&mut self, id: u32) {
-        self.ids.push(id);
-    }
-
-    fn push_char(&mut self, character: char, rules: &TokenizerRules) -> Room {
+    fn push_char(&mut self, character: char, rules: &TokenizerRules) {
         self.chars += 1;
         if self.chars <= rules.max_word_chars {
             self.text.push(character);
         }
-        Room::Left
     }
 }
 
