@@ -1,5 +1,6 @@
 //! From a record to the next state.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use corral_types::{AttemptId, JobId, Timestamp};
@@ -204,8 +205,11 @@ impl JobsCore {
 
     fn unindex(&mut self, job: &Job) {
         self.by_workspace.remove(&(job.workspace, job.id));
-        if let Some(count) = self.counts.get_mut(&job.state()) {
-            *count -= 1;
+        if let Entry::Occupied(mut count) = self.counts.entry(job.state()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
         if let Some(at) = job.ended_at() {
             self.ended.remove(&(at, job.id));

@@ -23,19 +23,21 @@ mod follow;
 mod job;
 mod metric;
 mod outcome;
+mod pipeline;
 mod record;
 mod recovery;
 mod request;
 mod service;
 mod sessions;
 mod story;
+mod translate;
 mod worker_calls;
 mod workers;
 
 pub use apply::{CoreState, StatePiece};
 pub use completion::{Completing, CompletionError, FinishedWork, JobCompletion, ResidentMemory};
 pub use core::{JobsCore, JobsPolicy, KnownWorker, StateError};
-pub use engine::{Engine, Errand, pressure_reserve_bytes};
+pub use engine::{Engine, Errand};
 pub use error::{JobsError, SnapshotError};
 pub use event::{Chapter, JobEvent, JobEventKind, LogLine, StoryEntry};
 pub use follow::{Following, MAX_ENTRIES_PER_PAGE};
@@ -60,5 +62,6 @@ pub use story::{
     MAX_EVENT_BYTES_PER_JOB, MAX_LOG_BYTES_PER_JOB, Page, StoryError, StoryLimits, StoryReader,
     StoryWriter,
 };
+pub use translate::pressure_reserve_bytes;
 pub use worker_calls::TakenEvents;
 pub use workers::WorkerStatus;

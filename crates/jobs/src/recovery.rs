@@ -42,6 +42,10 @@ pub(crate) fn recover(
         }
     }
     stories.append(&story)?;
+    // Stories of jobs that have ended get no more entries, and are right as they are.
+    for job in core.jobs().filter(|job| !job.state().is_ended()) {
+        stories.trim(job.id, job.events, job.log_lines)?;
+    }
     Ok((core, record_bytes))
 }
 

@@ -23,7 +23,8 @@ pub enum SessionError {
 /// What an attempt has been told in this session.
 #[derive(Clone, Debug, Default)]
 struct Told {
-    start: bool,
+    /// The number of the command; 0 for an attempt that the worker named itself.
+    start: Option<u64>,
     finish_now: bool,
     stop: Option<StopReason>,
     forget: bool,
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     number: u64,
     pub last_call: Timestamp,
     last_command: u64,
+    /// The last command that went out with a poll's answer.
+    handed_out: u64,
     /// Sent and not yet acknowledged, or not yet sent.
     open: VecDeque<Numbered>,
     told: BTreeMap<AttemptId, Told>,
@@ -43,11 +46,12 @@ pub(crate) struct Session {
 impl Session {
     /// A session in which the worker has these attempts already.
     pub fn new(number: u64, now: Timestamp, running: impl IntoIterator<Item = AttemptId>) -> Self {
-        let started = Told { start: true, ..Told::default() };
+        let started = Told { start: Some(0), ..Told::default() };
         Self {
             number,
             last_call: now,
             last_command: 0,
+            handed_out: 0,
             open: VecDeque::new(),
             told: running.into_iter().map(|attempt| (attempt, started.clone())).collect(),
         }
@@ -66,14 +70,26 @@ impl Session {
         }
     }
 
-    pub fn open_commands(&self) -> Vec<Numbered> {
+    /// What is to be sent now.
+    pub fn hand_out(&mut self) -> Vec<Numbered> {
+        self.handed_out = self.last_command;
         self.open.iter().cloned().collect()
+    }
+
+    /// Whether the worker may have begun the attempt.
+    fn may_have_begun(&self, attempt: AttemptId) -> bool {
+        let start = self.told.get(&attempt).and_then(|told| told.start);
+        start.is_some_and(|number| number <= self.handed_out)
     }
 
     /// Each of these says a thing once per session; whether it was the first time.
     pub fn start(&mut self, attempt: AttemptId, command: impl FnOnce() -> Command) -> bool {
+        let number = self.last_command + 1;
         let told = self.told.entry(attempt).or_default();
-        !std::mem::replace(&mut told.start, true) && self.push(command())
+        told.start.is_none() && {
+            told.start = Some(number);
+            self.push(command())
+        }
     }
 
     pub fn finish_now(&mut self, attempt: AttemptId) -> bool {
@@ -147,6 +163,12 @@ impl Sessions {
             }
             _ => Err(SessionError::Unknown { worker, session: number }),
         }
+    }
+
+    /// Whether a worker has been sent the order to start an attempt, or has said that it
+    /// has it, in its present session.
+    pub fn may_have_begun(&self, worker: WorkerId, attempt: AttemptId) -> bool {
+        self.sessions.get(&worker).is_some_and(|session| session.may_have_begun(attempt))
     }
 
     /// Says something to a worker if it is there; whoever waits for its commands is woken.

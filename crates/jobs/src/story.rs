@@ -164,6 +164,33 @@ impl StoryWriter {
         Ok(())
     }
 
+    /// Cuts off what lies beyond these numbers. A story is never ahead of its journal,
+    /// except where the two were copied one after the other, as by a backup.
+    pub fn trim(&mut self, job: JobId, events: u64, log_lines: u64) -> Result<(), StoryError> {
+        for (kind, last) in [(Kind::Events, events), (Kind::Log, log_lines)] {
+            let dir = story_dir(&self.dir, job);
+            let segments = list_segments(&dir, kind)?;
+            if segments.is_empty() {
+                continue;
+            }
+            self.open.remove(&(job, kind));
+            for &first in segments.iter().filter(|&&first| first > last) {
+                let path = segment_path(&dir, kind, first);
+                fs::remove_file(&path).map_err(StoryError::of("remove", &path))?;
+            }
+            if let Some(&first) = segments.iter().rfind(|&&first| first <= last) {
+                let path = segment_path(&dir, kind, first);
+                let (_, end) = whole_lines(&path, last)?;
+                File::options()
+                    .write(true)
+                    .open(&path)
+                    .and_then(|file| file.set_len(end))
+                    .map_err(StoryError::of("cut", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until everything appended is on disk.
     pub fn sync(&mut self) -> Result<(), StoryError> {
         for story in self.open.values_mut() {
@@ -211,7 +238,7 @@ impl OpenStory {
             .append(true)
             .open(&path)
             .map_err(StoryError::of("open", &path))?;
-        let (last, whole_bytes) = whole_lines(&path)?;
+        let (last, whole_bytes) = whole_lines(&path, u64::MAX)?;
         if whole_bytes < *bytes {
             file.set_len(whole_bytes).map_err(StoryError::of("cut", &path))?;
             *bytes = whole_bytes;
@@ -396,8 +423,8 @@ fn list_segments(dir: &Path, kind: Kind) -> Result<Vec<u64>, StoryError> {
     Ok(firsts)
 }
 
-/// The number of the last whole entry, and where it ends.
-fn whole_lines(path: &Path) -> Result<(Option<u64>, u64), StoryError> {
+/// The number of the last whole entry that is not above `most`, and where it ends.
+fn whole_lines(path: &Path, most: u64) -> Result<(Option<u64>, u64), StoryError> {
     let file = File::open(path).map_err(StoryError::of("open", path))?;
     let mut lines = BufReader::new(file);
     let (mut last, mut end) = (None, 0);
@@ -408,8 +435,10 @@ fn whole_lines(path: &Path) -> Result<(Option<u64>, u64), StoryError> {
         if bytes == 0 || text.last() != Some(&b'\n') {
             return Ok((last, end));
         }
-        let Ok(entry) = serde_json::from_slice::<Numbered>(&text) else { return Ok((last, end)) };
-        last = Some(entry.id);
+        match serde_json::from_slice::<Numbered>(&text) {
+            Ok(entry) if entry.id <= most => last = Some(entry.id),
+            _ => return Ok((last, end)),
+        }
         end += bytes as u64;
     }
 }

@@ -9,9 +9,10 @@ use corral_worker_api::{
     Welcome,
 };
 
-use crate::engine::{Engine, adopted, attempt_of, offer, task_of};
+use crate::engine::Engine;
 use crate::job::Phase;
 use crate::sessions::SessionError;
+use crate::translate::{adopted, attempt_of, offer, task_of};
 
 /// What to do once the records of an event batch are on disk.
 #[derive(Clone, Debug)]
@@ -24,7 +25,8 @@ pub struct TakenEvents {
 impl Engine {
     /// Settles what runs on a worker. What it names and a job waits for goes on; what it
     /// names otherwise is forgotten. Of what it should have and does not name, an attempt
-    /// that had started is lost, and one that had not is started.
+    /// that it was told to start is lost, and one that it was not, as far as this process
+    /// knows, is started.
     ///
     /// The answer may be given once everything before it is on disk, since it may tell the
     /// worker to forget.
@@ -39,8 +41,8 @@ impl Engine {
             hello.attempts.iter().copied().partition(|attempt| expected.contains(attempt));
         let mut records = self.core.worker_seen(now, worker, &hello.host_name, hello.capacity);
         for &attempt in expected.iter().filter(|attempt| !running.contains(attempt)) {
-            let started = self.core.job_of(attempt).is_some_and(|job| job.phase == Phase::Running);
-            if started {
+            let runs = self.core.job_of(attempt).is_some_and(|job| job.phase == Phase::Running);
+            if runs || self.sessions.may_have_begun(worker, attempt) {
                 records.extend(self.core.attempt_lost(now, attempt));
             }
         }
@@ -89,7 +91,7 @@ impl Engine {
         worker: WorkerId,
         session: u64,
     ) -> Result<Vec<Numbered>, SessionError> {
-        Ok(self.sessions.of_call(now, worker, session)?.open_commands())
+        Ok(self.sessions.of_call(now, worker, session)?.hand_out())
     }
 
     fn measured(&mut self, now: Timestamp, worker: WorkerId, usage: &Usage) {

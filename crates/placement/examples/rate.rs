@@ -15,7 +15,7 @@ fn main() {
         let (submit, churn, blocked) = measure(workers, workspaces, waiting);
         println!(
             "{workers:>3} workers {workspaces:>5} workspaces {waiting:>7} waiting: \
-             {submit:>9.0} submits/s {churn:>9.0} end+grant/s {blocked:>9.0} ends/s with nothing to grant"
+             {submit:>9.0} submits/s {churn:>9.0} end+grant/s {blocked:>9.0} ticks/s with all full"
         );
     }
 }
@@ -55,7 +55,7 @@ fn measure(workers: u128, workspaces: u128, waiting: u128) -> (f64, f64, f64) {
         apply(Event::WorkerJoined { worker, offer, running: Vec::new() });
     }
     let mut running = VecDeque::new();
-    let mut grants = |decisions: Vec<Decision>, running: &mut VecDeque<TaskId>| {
+    let grants = |decisions: Vec<Decision>, running: &mut VecDeque<TaskId>| {
         for decision in decisions {
             if let Decision::Grant { task, .. } = decision {
                 running.push_back(task);

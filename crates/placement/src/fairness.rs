@@ -4,6 +4,7 @@
 //! divided by its weight. The smallest share is first; equal shares take turns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use corral_types::WorkspaceId;
 
@@ -76,10 +77,7 @@ impl Fairness {
     pub fn next(&self, last: Option<TurnKey>) -> Option<TurnKey> {
         match last {
             None => self.order.first().copied(),
-            Some(last) => {
-                use std::ops::Bound::{Excluded, Unbounded};
-                self.order.range((Excluded(last), Unbounded)).next().copied()
-            }
+            Some(last) => self.order.range((Excluded(last), Unbounded)).next().copied(),
         }
     }
 

@@ -26,6 +26,18 @@ pub(crate) enum ReservationReason {
     Resident,
 }
 
+/// How many waiting tasks one event makes plans for of what to ask back: those whose turn
+/// it is first; a plan looks at every worker and holder.
+const RECLAIM_PLANS_PER_EVENT: usize = 16;
+
+/// The most of each resource that any worker has free.
+#[derive(Default)]
+struct Room {
+    memory_bytes: u64,
+    milli_cpu: [u64; 3],
+    gpus: u32,
+}
+
 impl Placement {
     /// Grants all that fits, in this order: residents, those with a reservation, the
     /// first of every queue that is overdue, then everyone in turns.
@@ -132,41 +144,65 @@ impl Placement {
     /// none, so what did not fit once in a pass is not asked again.
     fn take_turns(&mut self, now: Timestamp, out: &mut Vec<Decision>) {
         let mut looks = self.policy.looks_per_event;
+        let mut reclaims = RECLAIM_PLANS_PER_EVENT;
+        let mut room = self.most_room();
         let mut last = None;
         while let Some(turn) = self.fairness.next(last) {
-            if !self.could_place_anything() {
+            let least = self.waiting.least_request_bytes();
+            if least.is_none_or(|least| room.memory_bytes < least && self.reclaimables.is_empty()) {
                 return;
             }
-            let mut granted = false;
             'queues: for key in self.fairness.queue_keys(turn.workspace) {
-                let Some(queue) = self.waiting.queue(key) else { continue };
-                let tasks: Vec<TaskId> = queue.tasks.values().take(looks).copied().collect();
-                for task in tasks {
+                let mut looked_at = None;
+                while let Some((place, task)) = self.waiting.next_in(key, looked_at) {
                     if looks == 0 {
                         return;
                     }
                     looks -= 1;
-                    if self.place_or_reclaim(now, task, out) {
-                        granted = true;
+                    looked_at = Some(place);
+                    if self.has_chance(task, &room) && self.place(now, task, out) {
+                        looks = self.policy.looks_per_event;
+                        room = self.most_room();
                         break 'queues;
+                    }
+                    if reclaims > 0 && !self.reclaimables.is_empty() {
+                        reclaims -= 1;
+                        self.reclaim_for_task(now, task, out);
                     }
                 }
             }
             // A grant moved the workspace behind this turn, from where it comes up again.
             last = Some(turn);
-            if granted {
-                looks = self.policy.looks_per_event;
-            }
         }
     }
 
-    /// Whether the least that waits finds memory on any worker.
-    fn could_place_anything(&self) -> bool {
-        let Some(least) = self.waiting.least_request_bytes() else { return false };
-        !self.reclaimables.is_empty()
-            || self.ledger.workers().values().any(|worker| {
-                worker.presence == Presence::Present && worker.available_bytes() >= least
-            })
+    /// The most of each resource that is free on any worker: what lies above it fits
+    /// nowhere, without looking at each.
+    fn most_room(&self) -> Room {
+        let mut room = Room::default();
+        for worker in self.ledger.workers().values() {
+            if worker.presence != Presence::Present {
+                continue;
+            }
+            room.memory_bytes = room.memory_bytes.max(worker.available_bytes());
+            room.gpus = room.gpus.max(worker.offer.gpus.saturating_sub(worker.gpus));
+            for class in WorkClass::ALL {
+                let budget = self.policy.cpu_budget(class, worker.offer.milli_cpu);
+                let free = budget.saturating_sub(worker.milli_cpu[class as usize]);
+                let most = &mut room.milli_cpu[class as usize];
+                *most = (*most).max(free);
+            }
+        }
+        room
+    }
+
+    fn has_chance(&self, task: TaskId, room: &Room) -> bool {
+        self.waiting.task(task).is_some_and(|waiting| {
+            let request = &waiting.request;
+            request.memory_request_bytes <= room.memory_bytes
+                && u64::from(request.milli_cpu) <= room.milli_cpu[request.class as usize]
+                && request.gpus <= room.gpus
+        })
     }
 
     /// Grants the task if it fits anywhere; else asks back what makes room for it. Whether

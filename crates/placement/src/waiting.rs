@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use corral_types::{TaskId, Timestamp, WorkspaceId};
@@ -87,6 +88,16 @@ impl Waiting {
 
     pub fn queue(&self, key: QueueKey) -> Option<&Queue> {
         self.queues.get(&key)
+    }
+
+    /// The first task of a queue, or the one behind a place in it.
+    pub fn next_in(&self, key: QueueKey, behind: Option<Place>) -> Option<(Place, TaskId)> {
+        let tasks = &self.queues.get(&key)?.tasks;
+        let next = match behind {
+            None => tasks.first_key_value(),
+            Some(place) => tasks.range((Excluded(place), Unbounded)).next(),
+        };
+        next.map(|(&place, &task)| (place, task))
     }
 
     /// Queues that are due, the longest due first.

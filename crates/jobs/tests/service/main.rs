@@ -1,6 +1,8 @@
 //! The jobs service with a real journal in a directory of its own, and a worker that
 //! speaks the protocol in this process.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod fake;
 
 use std::sync::Arc;
