@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corral_types::{AttemptId, BlobHash, Timestamp};
@@ -27,6 +28,8 @@ pub struct Attempt {
     pub id: AttemptId,
     pub directory: PathBuf,
     spool: Mutex<Spool>,
+    /// Whether the last event could not be kept.
+    is_failing: AtomicBool,
     syncing: tokio::sync::Mutex<()>,
     delivery: Mutex<DeliveryState>,
     /// Told whenever there may be something to deliver.
@@ -133,15 +136,21 @@ impl Attempt {
     ) -> std::io::Result<Self> {
         let spool = Mutex::new(Spool::open(&directory, id, SPOOL_LIMITS)?);
         let orders = Mutex::new(orders);
-        let (syncing, delivery) = Default::default();
-        Ok(Self { id, directory, spool, syncing, delivery, wake, orders })
+        let (is_failing, syncing, delivery) = Default::default();
+        Ok(Self { id, directory, spool, is_failing, syncing, delivery, wake, orders })
     }
 
     /// Adds events that may be dropped when the disk is full or too much waits: logs, progress.
     pub fn record(&self, events: impl IntoIterator<Item = Event>) {
-        match self.spool().append(Timestamp::now(), events) {
+        let kept = self.spool().append(Timestamp::now(), events);
+        let failed_before = self.is_failing.swap(kept.is_err(), Ordering::Relaxed);
+        match kept {
             Ok(()) => self.wake.notify_one(),
-            Err(error) => tracing::warn!(attempt = %self.id, %error, "an event was not kept"),
+            // A job that prints to a full disk would say this for every line.
+            Err(error) if !failed_before => {
+                tracing::warn!(attempt = %self.id, %error, "events of an attempt are not kept");
+            }
+            Err(_) => {}
         }
     }
 
@@ -290,18 +299,15 @@ impl Attempt {
         self.delivery().inputs.clear();
     }
 
-    /// Removes what only a running attempt needs.
+    /// Removes everything but the events that the server may not have yet.
     pub fn remove_work_files(&self) {
         for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let path = entry.path();
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let gone = match &*name {
-                crate::directory::WORK_DIRECTORY => std::fs::remove_dir_all(&path),
-                name if name.starts_with("checkpoint-") => std::fs::remove_file(&path),
-                _ => Ok(()),
-            };
-            warn_unless_gone(&path, gone);
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                warn_unless_gone(&path, std::fs::remove_dir_all(&path));
+            } else if !Spool::owns(&entry.file_name()) {
+                warn_unless_gone(&path, std::fs::remove_file(&path));
+            }
         }
     }
 

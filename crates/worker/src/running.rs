@@ -63,11 +63,14 @@ enum End {
 }
 
 /// Records the last event, however long the disk takes to have room for it.
-async fn tell_end(attempt: &Attempt, outcome: Outcome, accounting: Accounting) {
+async fn tell_end(attempt: &Arc<Attempt>, outcome: Outcome, accounting: Accounting) {
     let mut backoff = Backoff::default();
     let event = Event::Ended { outcome, accounting };
     while let Err(error) = attempt.record_essential(event.clone()) {
         tracing::error!(attempt = %attempt.id, %error, "the end of an attempt waits for the disk");
+        // What fills the disk may be the job's own.
+        let full = attempt.clone();
+        let _ = tokio::task::spawn_blocking(move || full.remove_work_files()).await;
         backoff.wait().await;
     }
     if let Err(error) = attempt.sync().await {
@@ -279,6 +282,10 @@ impl Running {
     fn take_answer(&mut self, answer: Result<JobOutput, JobFailure>) {
         if self.answer.is_none() {
             self.answer = Some(answer);
+            if let Some(watched) = &self.watched {
+                // A job that is over in a moment was measured at its start only.
+                watched.measure();
+            }
             self.kill_at.get_or_insert(Instant::now() + EXIT_GRACE);
         }
     }

@@ -6,6 +6,7 @@
 //! a record torn by a crash is cut off when the spool is opened.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -89,6 +90,11 @@ impl Spool {
         spool.recover(&first_numbers)?;
         spool.unsynced.push(spool.last.clone());
         Ok(spool)
+    }
+
+    /// Whether a file of this name belongs to a spool.
+    pub fn owns(file_name: &OsStr) -> bool {
+        file_name.as_encoded_bytes().starts_with(SEGMENT_PREFIX.as_bytes())
     }
 
     /// Reads all segments to their end, or to the first record that a crash damaged. What

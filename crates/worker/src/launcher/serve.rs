@@ -68,6 +68,13 @@ impl Serving {
     fn run(&mut self) -> Result<(), LauncherError> {
         let ended = self.serve();
         self.running.iter().for_each(|(root, running)| kill_tree(*root, running));
+        // Whoever got out of its tree has become a child of this process.
+        let own = rustix::process::getpid().as_raw_pid();
+        kill_until_gone(|| {
+            let mut below = members(&list_processes(), own, own, |_| true);
+            below.retain(|id| *id != own);
+            below
+        });
         ended
     }
 

@@ -91,6 +91,11 @@ impl JobHandler for Hostile {
                 context.progress(number as f32 / count as f32, format!("{number}"), Value::Null);
             }
         }
+        if payload.get("escape").is_some() {
+            // Leaves the session, and its parent ends before it.
+            let mut escaping = std::process::Command::new("setsid");
+            escaping.args(["-f", "sleep", "1000"]).status().expect("a system has setsid");
+        }
         if let Some(bytes) = payload.get("reserve_bytes").and_then(Value::as_u64) {
             // More address space than the process may have: the allocator gives up at once.
             let reserved: Vec<u8> = Vec::with_capacity(bytes as usize);

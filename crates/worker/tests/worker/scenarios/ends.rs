@@ -30,6 +30,7 @@ pub const TESTS: &[Test] = &[
     ("commands_that_come_twice_count_once", commands_that_come_twice),
     ("missing_inputs_fail_and_cut_transfers_are_repeated", missing_and_cut_inputs),
     ("outputs_that_are_refused_fail_the_job", refused_outputs),
+    ("an_empty_job_is_over_in_a_moment", an_empty_job),
     ("the_cache_stays_within_its_bound", the_cache_is_bounded),
 ];
 
@@ -208,10 +209,16 @@ fn progress_is_coalesced() {
 }
 
 fn programs_left_behind() {
-    let cluster = Cluster::start();
-    let attempt = cluster.probe(json!({"child_seconds": 1000}));
-    cluster.server.wait_for_end(attempt);
-    cluster.wait_until_no_job_runs();
+    for settings in [&["enforcement=watchdog"][..], &[]] {
+        let cluster = Cluster::start_with(settings);
+        let left = cluster.probe(json!({"child_seconds": 1000}));
+        let escaped = cluster.submit(start("hostile", json!({"escape": true}), AMPLE));
+        for attempt in [left, escaped] {
+            let outcome = cluster.server.wait_for_end(attempt);
+            assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
+        }
+        cluster.wait_until_no_job_runs();
+    }
 }
 
 fn forgotten_attempts() {
@@ -258,6 +265,28 @@ fn missing_and_cut_inputs() {
     let attempt = cluster.submit(with_inputs(start("probe", json!({}), AMPLE), &[input]));
     let outcome = cluster.server.wait_for_end(attempt);
     assert_eq!(result_of(&outcome)["input_bytes"], 1 << 20);
+}
+
+/// Prints how long it takes; fails only when something waits that should not.
+fn an_empty_job() {
+    for settings in [&["enforcement=watchdog"][..], &[]] {
+        let cluster = Cluster::start_with(settings);
+        cluster.server.wait_for("hello", |records| records.hellos.first().map(|_| ()));
+        let mut millis: Vec<(u128, u128)> = (0..11)
+            .map(|_| {
+                let begun = Instant::now();
+                let attempt = cluster.probe(json!({}));
+                cluster.server.wait_for_process(attempt);
+                let started = begun.elapsed().as_millis();
+                cluster.server.wait_for_end(attempt);
+                (begun.elapsed().as_millis(), started)
+            })
+            .collect();
+        millis.sort_unstable();
+        let (ended, started) = millis[millis.len() / 2];
+        println!("{settings:?}: started after {started} ms, told to have ended after {ended} ms");
+        assert!(ended < 2000, "{ended} ms");
+    }
 }
 
 fn refused_outputs() {

@@ -202,8 +202,10 @@ fn forgotten_at_hello() {
 /// Kills of worker, launcher, job processes and server in a random order: every attempt ends
 /// exactly once, its events have no gaps, and nothing is left running.
 fn random_kills() {
-    let seed: u64 =
-        std::env::var("CORRAL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
+    let setting = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let seed = setting("CORRAL_TEST_SEED", 7);
     println!("seed {seed}");
     let mut state = seed;
     let mut random = |below: u64| {
@@ -213,7 +215,7 @@ fn random_kills() {
     };
     let mut cluster = Cluster::start();
     let mut attempts = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..setting("CORRAL_TEST_KILLS", 12) {
         let steps = random(40);
         let request = json!({"steps": steps, "step_ms": 5, "checkpoint_every": 10, "log_lines": 20, "output_bytes": 100});
         attempts.push(cluster.probe(request));
