@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use corral_jobs::{
     Completing, CompletionError, FinishedWork, JobCompletion, JobRequest, JobsOptions, JobsPorts,
-    JobsService,
+    JobsService, ResidentMemory,
 };
+use corral_placement::{HolderId, LeaseLimits};
 use corral_types::{
-    AttemptId, BlobHash, Caller, ErrorKind, Failure, MIB, ManualClock, Scopes, Timestamp, WorkerId,
-    WorkspaceId,
+    AttemptId, BlobHash, Caller, ErrorKind, Failure, MIB, ManualClock, Scopes, TaskId, Timestamp,
+    WorkerId, WorkspaceId,
 };
 use corral_worker_api::{
     Accounting, AttemptEvent, Capacity, Command, Enforcement, Event, EventBatch, Hello, LogStream,
@@ -40,6 +41,23 @@ impl JobCompletion for Registrar {
     }
 }
 
+/// The holder of memory in the server's own process.
+#[derive(Default)]
+pub struct Resident {
+    pub asked: Mutex<Vec<(HolderId, u64)>>,
+    pub leases: Mutex<Vec<Option<u64>>>,
+}
+
+impl ResidentMemory for Resident {
+    fn reclaim(&self, _: WorkerId, holder: HolderId, bytes: u64) {
+        self.asked.lock().unwrap().push((holder, bytes));
+    }
+
+    fn lease_changed(&self, _: TaskId, limits: Option<LeaseLimits>) {
+        self.leases.lock().unwrap().push(limits.map(|limits| limits.memory_request_bytes));
+    }
+}
+
 pub fn later() -> CompletionError {
     CompletionError::Later(Failure::new(ErrorKind::Unavailable, "the catalog is busy"))
 }
@@ -61,9 +79,23 @@ impl Server {
         Self::start_with(dir, Arc::new(ManualClock::at(START)), |_| {})
     }
 
+    pub fn start_beside(dir: &Path, resident: Arc<Resident>) -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        Self::start_whole(dir, clock, Some(resident as Arc<dyn ResidentMemory>), |_| {})
+    }
+
     pub fn start_with(
         dir: &Path,
         clock: Arc<ManualClock>,
+        change: impl FnOnce(&mut JobsOptions),
+    ) -> Self {
+        Self::start_whole(dir, clock, None, change)
+    }
+
+    fn start_whole(
+        dir: &Path,
+        clock: Arc<ManualClock>,
+        resident: Option<Arc<dyn ResidentMemory>>,
         change: impl FnOnce(&mut JobsOptions),
     ) -> Self {
         let registrar = Arc::new(Registrar::default());
@@ -73,7 +105,7 @@ impl Server {
         change(&mut options);
         let ports = JobsPorts {
             completion: Arc::clone(&registrar) as Arc<dyn JobCompletion>,
-            resident: None,
+            resident,
             clock: Arc::clone(&clock) as Arc<_>,
         };
         let service = JobsService::start(options, ports).expect("the service starts");

@@ -9,9 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_jobs::{Ending, FailureReason, JobEventKind, JobFilter, JobState, JobsError, Phase};
-use corral_types::{AttemptId, BlobHash, Caller, ErrorKind, Explain, JobId, MIB, Scope, Scopes};
-use corral_worker_api::{Event, Outcome, StopReason};
-use fake::{PATIENCE, START, Server, Worker, caller, later, never, request, succeeded};
+use corral_placement::{HolderId, Reclaimable, ReclaimableKind, ResidentClaim};
+use corral_types::{
+    AttemptId, BlobHash, Caller, ErrorKind, Explain, JobId, MIB, Scope, Scopes, TaskId,
+};
+use corral_worker_api::{
+    AttemptEvent, AttemptUsage, Command, Event, LogStream, Outcome, StopReason,
+};
+use fake::{PATIENCE, Resident, START, Server, Worker, caller, later, never, request, succeeded};
 use futures_util::StreamExt;
 use serde_json::json;
 
@@ -428,4 +433,118 @@ async fn snapshots_replace_records_and_retention_removes_jobs() {
     let again = server.service.logs(&caller, jobs[5], 0, 1_000).await.unwrap();
     assert_eq!(page, again);
     assert_eq!(server.service.workers().await.len(), 1, "workers are remembered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_own_memory_has_a_lease_and_is_asked_back_under_pressure() {
+    let dir = tempfile::tempdir().unwrap();
+    let resident = Arc::new(Resident::default());
+    let server = Server::start_beside(dir.path(), Arc::clone(&resident));
+    let caller = caller(1);
+    let mut worker = Worker::join(&server).await;
+    let own = TaskId::from_u128(1);
+    let claim = ResidentClaim {
+        task: own,
+        workspace: caller.workspace,
+        worker: worker.id,
+        memory_request_bytes: 1_024 * MIB,
+        memory_limit_bytes: None,
+    };
+    server.service.claim_resident(claim).await.unwrap();
+    server.service.resize_resident(own, 2_048 * MIB).await.unwrap();
+    server.service.resize_resident(own, 5_000 * MIB).await.unwrap();
+    let leases = resident.leases.lock().unwrap().clone();
+    assert_eq!(leases, [Some(1_024 * MIB), Some(2_048 * MIB), None]);
+
+    let cache = Reclaimable {
+        worker: worker.id,
+        task: own,
+        kind: ReclaimableKind::MappedHeads,
+        bytes: 1_024 * MIB,
+        rebuild_ms: 10,
+    };
+    server.service.hold_reclaimable(HolderId(7), Some(cache)).await.unwrap();
+    let job = server.service.submit(&caller, request(1_024)).await.unwrap();
+    let start = worker.start(&server).await;
+    let mut poll = worker.poll_now();
+    poll.usage.free_memory_bytes = 28 * MIB;
+    poll.usage.attempts =
+        vec![AttemptUsage { attempt: start.attempt, memory_bytes: 3_000 * MIB, cpu_ms: 1 }];
+    let reserve = corral_jobs::pressure_reserve_bytes(4_096 * MIB);
+    let stop = tokio::time::timeout(PATIENCE, async {
+        // First what can be rebuilt; when that does not come, the task beyond its request.
+        let service = Arc::clone(&server.service);
+        let first = tokio::spawn({
+            let poll = poll.clone();
+            async move { service.poll(&poll).await }
+        });
+        while resident.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        server.service.hold_reclaimable(HolderId(7), None).await.unwrap();
+        let second = server.service.poll(&poll).await.unwrap();
+        first.await.unwrap().unwrap();
+        second.commands
+    });
+    let commands = stop.await.expect("the attempt is stopped");
+    assert_eq!(*resident.asked.lock().unwrap(), [(HolderId(7), reserve - 28 * MIB)]);
+    assert!(commands.iter().any(|numbered| matches!(
+        numbered.command,
+        Command::Stop { attempt, reason: StopReason::MemoryPressure } if attempt == start.attempt
+    )));
+    let outcome = Outcome::Stopped { reason: StopReason::MemoryPressure };
+    worker.end(&server, start.attempt, outcome).await;
+    let Ending::Failed { failure } = ended(&server, &caller, job).await else { panic!() };
+    assert_eq!(failure.reason, FailureReason::OverMemory);
+    assert!(failure.message.contains("2.93 GiB") && failure.message.contains("28.0 MiB"));
+}
+
+/// A backup copies the journal first and the stories after it, while work goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_made_under_load_goes_on_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let caller = caller(1);
+    let mut worker = Worker::join(&server).await;
+    let job = server.service.submit(&caller, request(512)).await.unwrap();
+    let start = worker.start(&server).await;
+    for line in 0..50 {
+        worker.log(&server, start.attempt, &format!("line {line}")).await;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let (journal, to) = (server.service.journal().clone(), copy.path().join("journal"));
+    tokio::task::spawn_blocking(move || journal.export(to)).await.unwrap().unwrap();
+    for line in 50..100 {
+        worker.log(&server, start.attempt, &format!("line {line}")).await;
+    }
+    copy_all(&dir.path().join("stories"), &copy.path().join("stories"));
+    server.service.stop().await;
+
+    let server = Server::start(copy.path());
+    let page = server.service.logs(&caller, job, 0, 1_000).await.unwrap();
+    assert!(page.entries.iter().map(|line| line.id).eq(1..=50), "as far as the journal knows");
+    worker.hello(&server, vec![start.attempt]).await;
+    // The worker sends again what this life of the server does not know.
+    let event = |number: u64| AttemptEvent {
+        attempt: start.attempt,
+        number,
+        at: START,
+        event: Event::Log { stream: LogStream::Stdout, line: format!("again {number}") },
+    };
+    worker.tell(&server, (52..=101).map(event).collect()).await;
+    let page = server.service.logs(&caller, job, 0, 1_000).await.unwrap();
+    assert!(page.entries.iter().map(|line| line.id).eq(1..=100));
+    assert_eq!(page.entries[50].line, "again 52");
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
