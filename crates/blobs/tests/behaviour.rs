@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use corral_blobs::{BUFFER_BYTES, BlobError, BlobStore, BlobStoreOptions, PutBlob, Transferred};
 use corral_types::{BlobHash, ErrorKind, Explain};
 
+/// A directory in memory where there is one: what a disk adds here is only time.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn open(dir: &Path) -> BlobStore {
     BlobStore::open_with(dir, BlobStoreOptions { reserve_bytes: 0 }).unwrap()
 }
@@ -36,7 +41,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_way_in_gives_the_same_blob() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     for bytes in [0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES + 5] {
         let content = content(bytes);
         let file = dir.path().join("file");
@@ -100,7 +105,7 @@ fn every_way_in_gives_the_same_blob() {
 
 #[test]
 fn what_is_not_there_is_not_found() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let hash = BlobHash::of(b"nowhere");
     assert!(!store.contains(&hash).unwrap());
@@ -120,7 +125,7 @@ fn what_is_not_there_is_not_found() {
 
 #[test]
 fn a_deleted_blob_stays_readable_for_whoever_has_it_open() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let put = store.put_bytes(b"still here").unwrap();
     let mut file = store.open_file(&put.hash).unwrap();
@@ -134,7 +139,7 @@ fn a_deleted_blob_stays_readable_for_whoever_has_it_open() {
 
 #[test]
 fn what_was_announced_is_what_must_come() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
 
     let mut writer = store.writer().unwrap().expect_hash(BlobHash::of(b"right"));
@@ -174,7 +179,7 @@ fn a_reader_that_fails_leaves_nothing() {
             Ok(buffer.len())
         }
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let mut writer = store.writer().unwrap();
     let error = writer.append_all_from(&mut Broken(5)).unwrap_err();
@@ -188,7 +193,7 @@ fn a_reader_that_fails_leaves_nothing() {
 
 #[test]
 fn damage_is_found_and_mended_by_a_new_upload() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let content = content(100_000);
     let put = store.put_bytes(&content).unwrap();
@@ -217,7 +222,7 @@ fn damage_is_found_and_mended_by_a_new_upload() {
 
 #[test]
 fn a_put_is_refused_before_the_disk_is_full() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let free_bytes = open(dir.path()).usage().unwrap().free_bytes;
     // Far more than other users of this disk could free while the test runs.
     let reserve_bytes = free_bytes + (1 << 50);
@@ -234,7 +239,7 @@ fn a_put_is_refused_before_the_disk_is_full() {
 
 #[test]
 fn the_same_content_from_many_threads_is_stored_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     for round in 0..20 {
         let content = content(10_000 + round);
@@ -251,7 +256,7 @@ fn the_same_content_from_many_threads_is_stored_once() {
 
 #[test]
 fn listing_and_usage_count_blobs_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let mut hashes: Vec<_> =
         (1..=50).map(|bytes| store.put_bytes(&content(bytes)).unwrap().hash).collect();
@@ -267,7 +272,7 @@ fn listing_and_usage_count_blobs_and_nothing_else() {
 
 #[test]
 fn scratch_of_the_living_stays_and_of_the_dead_goes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let mut writer = store.writer().unwrap();
     writer.append(&content(BUFFER_BYTES)).unwrap();
@@ -288,7 +293,7 @@ fn scratch_of_the_living_stays_and_of_the_dead_goes() {
 
 #[test]
 fn an_export_can_be_imported_and_outlives_the_store() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(&dir.path().join("store"));
     let hashes: Vec<_> =
         (0..30).map(|bytes| store.put_bytes(&content(bytes)).unwrap().hash).collect();
@@ -312,7 +317,7 @@ fn an_export_can_be_imported_and_outlives_the_store() {
 
 #[test]
 fn a_damaged_backup_is_not_imported() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(&dir.path().join("store"));
     let hash = store.put_bytes(b"precious").unwrap().hash;
     let backup = dir.path().join("backup");

@@ -39,15 +39,10 @@ fn put_for_ever(store: &BlobStore, thread: u32) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Small contents come again and again, from every thread. Large ones are a thread's own:
         // it removes them, since a store of a test must not fill a disk.
-        let bytes = [10, 5_000, 70_000, 600_000][(state >> 20) as usize % 4];
+        let bytes = [12, 5_000, 70_000, 600_000][(state >> 20) as usize % 4];
         let is_large = bytes > 100_000;
         let seed = (state >> 8) % 500 + if is_large { 1000 * thread } else { 0 };
-        let content: Vec<u8> = (0..bytes)
-            .flat_map(|index: u32| {
-                (seed.wrapping_mul(31) ^ index.wrapping_mul(index)).to_le_bytes()
-            })
-            .take(bytes as usize)
-            .collect();
+        let content = seed.to_le_bytes().repeat(bytes / 4);
         let put = match state >> 30 {
             0 => store.put_bytes(&content),
             1 => {

@@ -11,6 +11,11 @@ use corral_types::BlobHash;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A directory in memory where there is one: what a disk adds here is only time.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn open(dir: &std::path::Path) -> BlobStore {
     BlobStore::open_with(dir, BlobStoreOptions { reserve_bytes: 0 }).unwrap()
 }
@@ -24,7 +29,7 @@ fn age(store: &BlobStore, hash: &BlobHash) {
 
 #[test]
 fn old_garbage_goes_and_everything_else_stays() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let put = |text: &str| store.put_bytes(text.as_bytes()).unwrap().hash;
     let (referenced, fresh, old, revived, put_again) =
@@ -51,7 +56,7 @@ fn old_garbage_goes_and_everything_else_stays() {
 fn a_sweep_never_takes_a_blob_from_under_a_put() {
     const OWNERS: u64 = 4;
     const ROUNDS: u64 = 1500;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(dir.path());
     let references = Mutex::new(BTreeSet::new());
     let (stored_anew, deleted) = std::thread::scope(|scope| {

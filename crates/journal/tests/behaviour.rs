@@ -17,6 +17,11 @@ use corral_types::{ErrorKind, Explain};
 /// Small segments, so that few records make many.
 const SMALL: JournalOptions = JournalOptions { segment_bytes: 4096, reserve_bytes: 0 };
 
+/// A directory in memory where there is one: what a disk adds here is only time.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn open(dir: &Path) -> (Journal, Recovery) {
     Journal::open(dir, SMALL).unwrap()
 }
@@ -41,7 +46,7 @@ fn files(dir: &Path, extension: &str) -> Vec<String> {
 
 #[test]
 fn records_come_back_in_order_with_their_numbers() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     {
         let (journal, recovery) = open(dir.path());
         assert!(recovery.snapshot.is_none());
@@ -66,7 +71,7 @@ fn records_come_back_in_order_with_their_numbers() {
 
 #[test]
 fn records_of_every_size_come_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let sizes = [0, 1, 3, 4, 5, 4000, 4040, 4096, 70_000, MAX_RECORD_BYTES, 0, 7];
     let all: Vec<Vec<u8>> = sizes.iter().map(|&size| vec![size as u8 ^ 0x5a; size]).collect();
     {
@@ -82,7 +87,7 @@ fn records_of_every_size_come_back() {
 
 #[test]
 fn what_is_over_a_limit_is_refused_with_the_limit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     let record = journal.append_blocking(vec![0; MAX_RECORD_BYTES + 1]).unwrap_err();
     assert_eq!(record.to_string(), "a record of 1.00 MiB is larger than the 1.00 MiB it may have");
@@ -95,7 +100,7 @@ fn what_is_over_a_limit_is_refused_with_the_limit() {
 
 #[test]
 fn a_second_opener_is_refused_and_told_the_pid() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     let refused = Journal::open(dir.path(), SMALL).map(|_| ()).unwrap_err();
     assert!(
@@ -108,7 +113,7 @@ fn a_second_opener_is_refused_and_told_the_pid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_appenders_share_syncs_and_each_keeps_its_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = Journal::open(dir.path(), JournalOptions::default()).unwrap();
     let tasks: Vec<_> = (0..64u64)
         .map(|task| {
@@ -142,7 +147,7 @@ async fn concurrent_appenders_share_syncs_and_each_keeps_its_order() {
 
 #[test]
 fn queued_records_have_their_numbers_before_they_are_on_disk() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     let pending: Vec<_> =
         numbered(1..=100).iter().map(|payload| journal.try_enqueue(&[payload]).unwrap()).collect();
@@ -154,7 +159,7 @@ fn queued_records_have_their_numbers_before_they_are_on_disk() {
 
 #[test]
 fn dropping_the_journal_writes_what_nobody_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     {
         let (journal, _) = open(dir.path());
         for payload in numbered(1..=100) {
@@ -167,7 +172,7 @@ fn dropping_the_journal_writes_what_nobody_waited_for() {
 
 #[test]
 fn a_closed_journal_takes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     journal.append_blocking(b"one").unwrap();
     journal.close();
@@ -179,7 +184,7 @@ fn a_closed_journal_takes_nothing() {
 
 #[test]
 fn a_full_disk_refuses_appends_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     {
         open(dir.path());
     }
@@ -206,7 +211,7 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
 
 #[test]
 fn a_snapshot_replaces_the_records_it_covers() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     {
         let (journal, _) = open(dir.path());
         journal.append_batch_blocking(&numbered(1..=300)).unwrap();
@@ -241,7 +246,7 @@ fn a_snapshot_replaces_the_records_it_covers() {
 
 #[test]
 fn snapshots_that_make_no_sense_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     let at = SequenceNumber::new;
     journal.append_batch_blocking(&numbered(1..=3)).unwrap();
@@ -261,7 +266,7 @@ fn snapshots_that_make_no_sense_are_refused() {
 
 #[test]
 fn a_damaged_snapshot_is_passed_over_only_when_nothing_is_lost_by_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     journal.append_batch_blocking(&numbered(1..=3)).unwrap();
     journal.install_snapshot(SequenceNumber::new(2), b"state").unwrap();
@@ -290,7 +295,7 @@ fn a_damaged_snapshot_is_passed_over_only_when_nothing_is_lost_by_it() {
 
 #[test]
 fn snapshots_are_taken_while_appends_go_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(dir.path());
     // The state is the sum of all numbers appended; each snapshot is checked at the end.
     let appended = Arc::new(AtomicU64::new(0));
@@ -323,7 +328,7 @@ fn snapshots_are_taken_while_appends_go_on() {
 
 #[test]
 fn an_export_taken_under_load_opens_with_all_that_was_synced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (journal, _) = open(&dir.path().join("journal"));
     journal.append_batch_blocking(&numbered(1..=200)).unwrap();
     journal.install_snapshot(SequenceNumber::new(100), b"state").unwrap();
@@ -353,7 +358,7 @@ fn an_export_taken_under_load_opens_with_all_that_was_synced() {
 
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     drop(open(dir.path()));
     let path = dir.path().join("00000000000000000001.segment");
     let mut bytes = fs::read(&path).unwrap();
@@ -367,7 +372,7 @@ fn a_newer_format_is_refused_by_its_number() {
 #[test]
 fn the_first_format_is_read_for_ever() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     for name in [
         "00000000000000000001.segment",
         "00000000000000000004.segment",
