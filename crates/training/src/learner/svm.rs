@@ -25,7 +25,7 @@ pub struct SvmSettings {
 impl SvmSettings {
     /// Settings whose accuracy does not change when solved further.
     pub const fn with_cost(cost: f32) -> Self {
-        Self { cost, tolerance: 0.1, max_passes: 60 }
+        Self { cost, tolerance: 0.2, max_passes: 60 }
     }
 }
 
