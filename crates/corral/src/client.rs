@@ -174,9 +174,11 @@ impl Client {
         if failure.causes.is_empty() {
             failure.causes.push("the connection broke".to_owned());
         }
-        refusal(failure.with_hint(
-            "start one with `corral up`, or name a running one by --url or CORRAL_URL",
-        ))
+        refusal(
+            failure.with_hint(
+                "start one with `corral up`, or name a running one by --url or CORRAL_URL",
+            ),
+        )
     }
 }
 

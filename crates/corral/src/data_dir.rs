@@ -25,7 +25,9 @@ pub enum DataDirError {
     Io { path: PathBuf, source: io::Error },
     #[error("the data directory {path} is in use by process {process_id}")]
     InUse { path: PathBuf, process_id: String },
-    #[error("{path} is not empty and has no format_version file, so it is no data directory of Corral")]
+    #[error(
+        "{path} is not empty and has no format_version file, so it is no data directory of Corral"
+    )]
     Foreign { path: PathBuf },
     #[error(
         "the data directory {path} has format version {found}; this binary knows up to {FORMAT_VERSION}"
@@ -55,7 +57,9 @@ impl Explain for DataDirError {
                  directory by --data-dir"
                     .into(),
             ),
-            Self::Foreign { .. } | Self::NotEmpty { .. } => Some("choose an empty or a new directory by --data-dir".into()),
+            Self::Foreign { .. } | Self::NotEmpty { .. } => {
+                Some("choose an empty or a new directory by --data-dir".into())
+            }
             Self::Newer { .. } => Some("run the binary that wrote it, or a later one".into()),
             Self::Damaged { .. } => Some("restore the directory with `corral restore`".into()),
         }

@@ -34,7 +34,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         Some(Reported(failure)) => {
             anstream::eprintln!("\x1b[31;1merror:\x1b[0m {error}");
             // Context put around the failure comes before its own words and causes.
-            for cause in error.chain().skip(1).map(ToString::to_string).chain(failure.causes.clone())
+            for cause in
+                error.chain().skip(1).map(ToString::to_string).chain(failure.causes.clone())
             {
                 anstream::eprintln!("  \x1b[31mcaused by:\x1b[0m {cause}");
             }

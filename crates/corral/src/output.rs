@@ -42,7 +42,6 @@ pub fn print_line(line: &str) {
     }
 }
 
-
 /// A table with a header; a header that begins with `#` marks a column of numbers.
 pub fn table<const N: usize>(
     headers: [&str; N],
@@ -71,10 +70,7 @@ pub fn table<const N: usize>(
 pub fn fields<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let pairs: Vec<_> = pairs.into_iter().collect();
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    pairs
-        .iter()
-        .map(|(name, value)| format!("{name:width$}  {value}\n"))
-        .collect()
+    pairs.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
 /// A whole number with thin groups of three.

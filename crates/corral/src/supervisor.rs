@@ -238,8 +238,7 @@ async fn stop(supervised: &mut Supervised) {
     let process_id = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
     if let Some(process_id) = process_id {
         // It may have ended by itself in between.
-        let _signalled =
-            rustix::process::kill_process(process_id, rustix::process::Signal::TERM);
+        let _signalled = rustix::process::kill_process(process_id, rustix::process::Signal::TERM);
     }
     if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
         eprintln!("corral: the {} did not end in time and was killed", supervised.role.name());

@@ -74,12 +74,8 @@ impl Taxonomies {
             }
             Some(record) => {
                 let (id, built_on) = (record.id, record.head.number);
-                let added = self.catalog.add_taxonomy_version(
-                    caller.workspace,
-                    id,
-                    built_on,
-                    version,
-                );
+                let added =
+                    self.catalog.add_taxonomy_version(caller.workspace, id, built_on, version);
                 (record, added.await?)
             }
             None => {
@@ -104,8 +100,7 @@ impl Taxonomies {
         let choice = version.map_or(VersionChoice::Latest, VersionChoice::Number);
         let version = self.catalog.taxonomy_version(caller.workspace, record.id, choice).await?;
         let (blobs, document) = (self.blobs.clone(), version.document);
-        let taxonomy =
-            blocking(move || {
+        let taxonomy = blocking(move || {
             let bytes = blobs.read(&document)?;
             Taxonomy::from_json(&bytes).map_err(DatasetsError::StoredTaxonomy)
         })

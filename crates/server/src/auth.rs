@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use corral_catalog::{
-    Catalog, CatalogError, DEFAULT_WORKSPACE, NewToken, SecretHash, TokenRecord,
-};
+use corral_catalog::{Catalog, CatalogError, DEFAULT_WORKSPACE, NewToken, SecretHash, TokenRecord};
 use corral_types::{Caller, ErrorKind, Failure, Scope, Scopes, Timestamp, TokenId};
 
 use crate::rest::ApiError;
@@ -101,7 +99,8 @@ impl Tokens {
                     .with_hint("send `Authorization: Bearer TOKEN`"),
             )
         };
-        let header = parts.headers.get(AUTHORIZATION).ok_or_else(|| refuse("no token was given"))?;
+        let header =
+            parts.headers.get(AUTHORIZATION).ok_or_else(|| refuse("no token was given"))?;
         let secret = header.to_str().ok().and_then(|header| {
             let (scheme, secret) = header.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
@@ -117,8 +116,7 @@ impl Tokens {
             None => {
                 let found = self.catalog.token_by_secret(hash).await?;
                 let record = found.ok_or_else(|| refuse("the token is not known"))?;
-                let mut remembered =
-                    self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
                 if remembered.records.len() >= MAX_REMEMBERED_TOKENS {
                     remembered.records.clear();
                 }

@@ -46,18 +46,16 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
     let folder = tempfile::tempdir_in(app.blobs.scratch_folder()).map_err(|error| {
         Failure::new(ErrorKind::Unavailable, format!("make a folder for the backup: {error}"))
     })?;
-    let mut referenced: BTreeSet<BlobHash> = app.jobs.referenced_blobs().await.into_iter().collect();
+    let mut referenced: BTreeSet<BlobHash> =
+        app.jobs.referenced_blobs().await.into_iter().collect();
     let (journal, target) = (app.jobs.journal().clone(), folder.path().join(JOURNAL_FOLDER));
     let exported = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(target.parent().unwrap_or(&target))?;
         Ok(journal.export(target))
     });
-    exported
-        .await
-        .map_err(|_| crate::rest::cut_off())?
-        .map_err(|error: io::Error| {
-            Failure::new(ErrorKind::Unavailable, format!("copy the journal: {error}"))
-        })??;
+    exported.await.map_err(|_| crate::rest::cut_off())?.map_err(|error: io::Error| {
+        Failure::new(ErrorKind::Unavailable, format!("copy the journal: {error}"))
+    })??;
     app.catalog.backup_to(folder.path().join(CATALOG_FILE)).await?;
     let mut after = None;
     loop {

@@ -82,8 +82,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     let mut servers = tokio::task::JoinSet::new();
 
     let address = options.listener.local_addr().map_err(ServerError::Runtime)?;
-    let listen_error =
-        |source| ServerError::Listen { address: address.to_string(), source };
+    let listen_error = |source| ServerError::Listen { address: address.to_string(), source };
     options.listener.set_nonblocking(true).map_err(listen_error)?;
     let listener = tokio::net::TcpListener::from_std(options.listener).map_err(listen_error)?;
     let tls = options.tls.as_ref().map(tls_config).transpose()?;
@@ -123,8 +122,7 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     )?;
     let data_dir = &options.data_dir;
     let blobs = BlobStore::open(data_dir.join(BLOBS_FOLDER))?;
-    let catalog: Arc<dyn Catalog> =
-        Arc::new(SqliteCatalog::open(&data_dir.join(CATALOG_FILE))?);
+    let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&data_dir.join(CATALOG_FILE))?);
     catalog.abandon_unfinished_requests().await?;
     let tokens = Tokens::new(catalog.clone(), options.access);
     if let Some(secret) = &options.admin_token {
@@ -155,8 +153,7 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
 
 /// Only one server at a time may have the folder; one that was killed is gone in an instant.
 fn lock(data_dir: &Path) -> Result<File, ServerError> {
-    let folder_error =
-        |source| ServerError::Folder { path: data_dir.to_owned(), source };
+    let folder_error = |source| ServerError::Folder { path: data_dir.to_owned(), source };
     std::fs::create_dir_all(data_dir).map_err(folder_error)?;
     let file = File::create(data_dir.join("lock")).map_err(folder_error)?;
     let begun = Instant::now();
@@ -177,8 +174,7 @@ fn lock(data_dir: &Path) -> Result<File, ServerError> {
 /// The socket for this machine's worker, which only this user may open.
 fn worker_socket(path: &Path) -> Result<UnixListener, ServerError> {
     use std::os::unix::fs::PermissionsExt;
-    let listen_error =
-        |source| ServerError::Listen { address: path.display().to_string(), source };
+    let listen_error = |source| ServerError::Listen { address: path.display().to_string(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(listen_error(error));
@@ -186,8 +182,7 @@ fn worker_socket(path: &Path) -> Result<UnixListener, ServerError> {
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(listen_error)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(listen_error)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(listen_error)?;
     Ok(listener)
 }
 

@@ -4,8 +4,7 @@
 //! was there then. The worker that runs it knows nothing of workspaces and records.
 
 use corral_catalog::{
-    Catalog, CatalogError, EncoderRecord, Lineage, NewModelVersion, NewRecord, RunRecord,
-    RunStatus,
+    Catalog, CatalogError, EncoderRecord, Lineage, NewModelVersion, NewRecord, RunRecord, RunStatus,
 };
 use corral_data::LabelArity;
 use corral_datasets::{LoadedTaxonomy, OpenSet};
@@ -29,8 +28,8 @@ pub const REPORT_OUTPUT: &str = "report";
 /// What a job process takes beside the features: code, heap slack, the mapped data set.
 const BASE_MEMORY_BYTES: u64 = 192 * MIB;
 
-/// Threads of a search by default: all that a worker of ordinary size has to give.
-const THREADS: u32 = 2;
+/// The most cores that a search asks for: its trials share rows, and more gain little.
+pub const MAX_MILLI_CPU: u32 = 8_000;
 
 /// What rows with several labels mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +86,7 @@ pub struct TrainOrder {
     pub payload: TrainPayload,
     pub memory_bytes: Option<u64>,
     pub time_limit_ms: u64,
+    pub milli_cpu: u32,
 }
 
 impl TrainOrder {
@@ -124,8 +124,9 @@ impl TrainOrder {
         let mut options = self.payload.options.clone();
         options.memory_bytes =
             self.memory_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(BASE_MEMORY_BYTES));
-        let plan = Plan::for_task(&shape, labelled as usize, THREADS as usize, &options)
-            .map_err(Failure::from)?;
+        let threads = self.milli_cpu.div_ceil(1000) as usize;
+        let plan =
+            Plan::for_task(&shape, labelled as usize, threads, &options).map_err(Failure::from)?;
         let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
         let memory_bytes = self
             .memory_bytes
@@ -133,14 +134,13 @@ impl TrainOrder {
         self.payload.options.memory_bytes = memory_bytes - BASE_MEMORY_BYTES.min(memory_bytes);
         let payload = serde_json::to_value(&self.payload)
             .expect("a payload has texts, numbers and hashes only");
-        let mut request =
-            JobRequest::new(TRAIN_KIND, self.payload.model.to_string(), payload);
+        let mut request = JobRequest::new(TRAIN_KIND, self.payload.model.to_string(), payload);
         request.inputs = vec![self.payload.manifest];
         request.inputs.extend(manifest.blobs());
         request.inputs.extend(self.payload.taxonomy.map(|(_, _, document)| document));
         request.inputs.extend(self.payload.encoder);
         request.memory_request_bytes = memory_bytes;
-        request.milli_cpu = THREADS * 1000;
+        request.milli_cpu = self.milli_cpu;
         request.time_limit_ms = Some(self.time_limit_ms);
         Ok(request)
     }
@@ -189,9 +189,8 @@ fn refuse_unknown_labels(set: &OpenSet, loaded: &LoadedTaxonomy) -> Result<(), F
 /// # Errors
 /// When the outputs are not what a training job makes, or the catalog fails.
 pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, CompletionError> {
-    let never = |message: String| {
-        CompletionError::Never(Failure::new(ErrorKind::Internal, message))
-    };
+    let never =
+        |message: String| CompletionError::Never(Failure::new(ErrorKind::Internal, message));
     let payload: TrainPayload = serde_json::from_value(work.payload.clone())
         .map_err(|error| never(format!("read the job's own request: {error}")))?;
     let output = |name: &str| {
@@ -226,10 +225,8 @@ pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, Comp
     let catalog = stores.catalog.as_ref();
     record_trials(catalog, &work, &parsed).await.map_err(later_or_never)?;
     let new = NewRecord { id: ModelId::generate(), name: payload.model.clone(), created: now };
-    let version = catalog
-        .add_model_version(work.workspace, new, version)
-        .await
-        .map_err(later_or_never)?;
+    let version =
+        catalog.add_model_version(work.workspace, new, version).await.map_err(later_or_never)?;
     let mut result = json!({
         "job": work.job.to_string(),
         "model": payload.model.to_string(),

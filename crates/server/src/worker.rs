@@ -8,13 +8,12 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use corral_placement::WorkerPresence;
-use corral_types::{BlobHash, ErrorKind, Failure, WorkerId};
-use corral_worker_api::{
-    Acknowledged, Commands, EventBatch, Hello, Poll, WORKER_HEADER, Welcome,
-};
+use corral_catalog::DEFAULT_WORKSPACE;
+use corral_placement::{ResidentClaim, WorkerPresence};
+use corral_types::{BlobHash, ErrorKind, Failure, TaskId, WorkerId};
+use corral_worker_api::{Acknowledged, Commands, EventBatch, Hello, Poll, WORKER_HEADER, Welcome};
 use tokio_util::io::ReaderStream;
 
 use crate::api::WorkerDetail;
@@ -28,20 +27,33 @@ const MAX_CALL_BYTES: usize = 16 << 20;
 /// The largest output of a job.
 const MAX_OUTPUT_BYTES: u64 = 64 << 30;
 
+/// The memory that the server leases on its own machine for mapped models, encoders and
+/// caches, or the eighth of a small machine.
+const SERVER_LEASE_BYTES: u64 = 256 << 20;
+const SERVER_LEASE_SHARE: u64 = 8;
+
+/// The task under which the server's own lease stands.
+const SERVER_TASK: TaskId = TaskId::from_u128(1);
+
 /// The calls as the unix socket serves them.
 pub fn local_router(app: App) -> Router {
-    Router::new()
-        .route("/worker/v1/hello", post(hello))
-        .route("/worker/v1/poll", post(poll))
-        .route("/worker/v1/events", post(events))
-        .layer(DefaultBodyLimit::max(MAX_CALL_BYTES))
-        .route("/worker/v1/blobs/{hash}", get(read_blob).head(keep_blob).put(write_blob))
-        .with_state(app)
+    calls(post(local_hello)).with_state(app)
 }
 
 /// The calls as the open port serves them.
 pub fn remote_router(app: App) -> Router {
-    local_router(app.clone()).layer(middleware::from_fn_with_state(app, admins_only))
+    calls(post(hello))
+        .layer(middleware::from_fn_with_state(app.clone(), admins_only))
+        .with_state(app)
+}
+
+fn calls(hello: MethodRouter<App>) -> Router<App> {
+    Router::new()
+        .route("/worker/v1/hello", hello)
+        .route("/worker/v1/poll", post(poll))
+        .route("/worker/v1/events", post(events))
+        .layer(DefaultBodyLimit::max(MAX_CALL_BYTES))
+        .route("/worker/v1/blobs/{hash}", get(read_blob).head(keep_blob).put(write_blob))
 }
 
 async fn admins_only(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -54,6 +66,22 @@ async fn admins_only(State(app): State<App>, request: Request, next: Next) -> Re
 
 async fn hello(State(app): State<App>, Json(hello): Json<Hello>) -> Answer<Json<Welcome>> {
     Ok(Json(app.jobs.hello(&hello).await?))
+}
+
+/// The worker that calls by the socket shares this machine, so the server's own memory is
+/// leased from it.
+async fn local_hello(State(app): State<App>, Json(hello): Json<Hello>) -> Answer<Json<Welcome>> {
+    let welcome = app.jobs.hello(&hello).await?;
+    let share = hello.capacity.memory_bytes / SERVER_LEASE_SHARE;
+    let claim = ResidentClaim {
+        task: SERVER_TASK,
+        workspace: DEFAULT_WORKSPACE,
+        worker: hello.worker,
+        memory_request_bytes: SERVER_LEASE_BYTES.min(share),
+        memory_limit_bytes: None,
+    };
+    app.jobs.claim_resident(claim).await?;
+    Ok(Json(welcome))
 }
 
 async fn poll(State(app): State<App>, Json(poll): Json<Poll>) -> Answer<Json<Commands>> {
@@ -122,19 +150,14 @@ fn parse_hash(text: &str) -> Answer<BlobHash> {
 pub async fn details(app: &App) -> Vec<WorkerDetail> {
     let workers = app.jobs.workers().await;
     let details = workers.into_iter().map(|status| {
-        let is_here = status
-            .placement
-            .as_ref()
-            .is_some_and(|view| view.presence == WorkerPresence::Present);
+        let is_here =
+            status.placement.as_ref().is_some_and(|view| view.presence == WorkerPresence::Present);
         WorkerDetail {
             id: status.worker.to_string(),
             host_name: status.host_name,
             state: if is_here { "connected" } else { "lost" }.to_owned(),
             memory_bytes: status.capacity.memory_bytes,
-            leased_memory_bytes: status
-                .placement
-                .as_ref()
-                .map_or(0, |view| view.charged_bytes),
+            leased_memory_bytes: status.placement.as_ref().map_or(0, |view| view.charged_bytes),
             milli_cpu: status.capacity.milli_cpu,
             running: status.jobs.len() as u32,
         }

@@ -9,9 +9,7 @@ use corral_catalog::{
     Catalog, CatalogError, EndpointRecord, EndpointTarget, NewRecord, Page, PageRequest,
     PointEndpoint, VersionChoice, all_pages,
 };
-use corral_types::{
-    BlobHash, Caller, EndpointId, Explain, Name, Timestamp, WorkspaceId, nearest,
-};
+use corral_types::{BlobHash, Caller, EndpointId, Explain, Name, Timestamp, WorkspaceId, nearest};
 
 use crate::predict::Cores;
 use crate::{LATENCY, Opened, Question, REQUESTS, Scored, ServingError, TEXTS};
@@ -66,9 +64,8 @@ impl Serving {
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
-            let named = endpoints
-                .iter()
-                .map(|record| (record.name.clone(), Arc::new(Route::from(record))));
+            let named =
+                endpoints.iter().map(|record| (record.name.clone(), Arc::new(Route::from(record))));
             routes.insert(workspace.id, named.collect());
         }
         Ok(Self {

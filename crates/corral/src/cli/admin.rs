@@ -71,8 +71,7 @@ pub async fn workspace(command: WorkspaceCommand, context: &Context) -> anyhow::
     let client = context.client()?;
     match command {
         WorkspaceCommand::Create { name } => {
-            let request =
-                client.post(&["v1", "workspaces"]).json(&CreateWorkspaceRequest { name });
+            let request = client.post(&["v1", "workspaces"]).json(&CreateWorkspaceRequest { name });
             let detail: WorkspaceDetail = client.json(request).await?;
             context.output.show(&detail, |detail| format!("created {}", detail.name));
         }
@@ -178,8 +177,8 @@ pub fn config(command: &ConfigCommand, context: &Context) -> anyhow::Result<()> 
         .iter()
         .map(|setting| {
             let found = context.settings.get(setting.key);
-            let (value, origin) =
-                found.map_or((String::new(), "not set"), |(value, origin)| (value, origin.as_str()));
+            let (value, origin) = found
+                .map_or((String::new(), "not set"), |(value, origin)| (value, origin.as_str()));
             let hidden = setting.secrecy == Secrecy::Secret && !value.is_empty();
             let value = if hidden { "(hidden)".to_owned() } else { value };
             [

@@ -1,12 +1,10 @@
 //! `corral dataset`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use corral_server::api::{
-    DatasetDetail, DatasetSummary, ImportAnswer, ImportQuery, Page, Rows,
-};
+use corral_server::api::{DatasetDetail, DatasetSummary, ImportAnswer, ImportQuery, Page, Rows};
 use corral_types::{ErrorKind, Failure, display_bytes};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -209,43 +207,44 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
         mode: Some(if args.append { "append" } else { "create" }.to_owned()),
         file_name: None,
     };
-    let mut form = reqwest::multipart::Form::new();
     let bar = ProgressBar::hidden();
-    let mut total_bytes = 0;
+    let mut uploads = Vec::new();
     for argument in &args.files {
         let (split, path) = split_and_path(argument);
-        let file = tokio::fs::File::open(&path).await.map_err(|error| {
-            refusal(Failure::new(
-                ErrorKind::NotFound,
-                format!("open {}: {error}", path.display()),
-            ))
-        })?;
-        let length = file.metadata().await.context("read the file's length")?.len();
-        total_bytes += length;
-        let sent = bar.clone();
-        let stream = ReaderStream::with_capacity(file, UPLOAD_BLOCK_BYTES).inspect(move |block| {
-            if let Ok(block) = block {
-                sent.inc(block.len() as u64);
-            }
-        });
-        let file_name =
-            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let body = reqwest::Body::wrap_stream(stream);
-        let part = reqwest::multipart::Part::stream_with_length(body, length).file_name(file_name);
-        // The field's name carries the split, so that a plain form upload can do the same.
-        let field = split.map_or_else(|| "file".to_owned(), |split| format!("file:{split}"));
-        form = form.part(field, part);
+        uploads.push(Upload::open(split, &path, &bar).await?);
     }
     if draws_progress() {
         bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-        bar.set_length(total_bytes);
+        bar.set_length(uploads.iter().map(|upload| upload.bytes).sum());
         bar.set_style(
             ProgressStyle::with_template("importing {bar:30} {bytes}/{total_bytes} {eta}")
                 .expect("the template is well formed"),
         );
     }
-    let request =
-        client.post(&["v1", "datasets", &args.name, "import"]).query(&query).multipart(form);
+    let request = client.post(&["v1", "datasets", &args.name, "import"]).query(&query);
+    let request = match uploads.as_mut_slice() {
+        // One file is read by the server as it comes; several are received first.
+        [Upload { split: None, .. }] => {
+            let Upload { file_name, bytes, body, .. } = uploads.remove(0);
+            request
+                .query(&[("file_name", file_name)])
+                .header(reqwest::header::CONTENT_LENGTH, bytes)
+                .body(body)
+        }
+        _ => {
+            let parts = uploads.into_iter().map(|upload| {
+                let part = reqwest::multipart::Part::stream_with_length(upload.body, upload.bytes);
+                // The field's name carries the split, so that a plain form can do the same.
+                let field =
+                    upload.split.map_or_else(|| "file".to_owned(), |split| format!("file:{split}"));
+                (field, part.file_name(upload.file_name))
+            });
+            let form = parts.fold(reqwest::multipart::Form::new(), |form, (field, part)| {
+                form.part(field, part)
+            });
+            request.multipart(form)
+        }
+    };
     let answer: anyhow::Result<ImportAnswer> = client.json(request).await;
     bar.finish_and_clear();
     context.output.show(&answer?, |answer| {
@@ -263,6 +262,31 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
         text + "\n" + &describe(&answer.dataset)
     });
     Ok(())
+}
+
+/// A file on its way to the server.
+struct Upload {
+    split: Option<String>,
+    file_name: String,
+    bytes: u64,
+    body: reqwest::Body,
+}
+
+impl Upload {
+    async fn open(split: Option<String>, path: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+        let file = tokio::fs::File::open(path).await.map_err(|error| {
+            refusal(Failure::new(ErrorKind::NotFound, format!("open {}: {error}", path.display())))
+        })?;
+        let bytes = file.metadata().await.context("read the file's length")?.len();
+        let sent = bar.clone();
+        let stream = ReaderStream::with_capacity(file, UPLOAD_BLOCK_BYTES).inspect(move |block| {
+            if let Ok(block) = block {
+                sent.inc(block.len() as u64);
+            }
+        });
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { split, file_name, bytes, body: reqwest::Body::wrap_stream(stream) })
+    }
 }
 
 /// `SPLIT=FILE` taken apart, unless a file of that whole name is there.

@@ -35,7 +35,9 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<()> {
         for finding in &machine.enforcement {
             let state = match &finding.unavailable {
                 None => "works".to_owned(),
-                Some(why) => format!("not here: {}\n             to allow it: {}", why.reason, why.setting),
+                Some(why) => {
+                    format!("not here: {}\n             to allow it: {}", why.reason, why.setting)
+                }
             };
             text += &format!("  {:<10} {state}\n", word(&json!(finding.kind)));
         }

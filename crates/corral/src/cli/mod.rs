@@ -155,8 +155,7 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => admin::restore(&args, &context),
         Command::Config(command) => admin::config(&command, &context),
         command => {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(ask(command, &context))
         }
     }

@@ -71,8 +71,7 @@ pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()>
         }
         ModelCommand::Export { name, output } => {
             let path = output.unwrap_or_else(|| PathBuf::from(format!("{}.corral", name.name)));
-            let request =
-                client.get(&["v1", "models", &name.name, "export"]).query(&name.query());
+            let request = client.get(&["v1", "models", &name.name, "export"]).query(&name.query());
             client.download(request, Some(&path)).await?;
             eprintln!("wrote {}", path.display());
         }
@@ -80,16 +79,14 @@ pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()>
             let opened = tokio::fs::File::open(&file)
                 .await
                 .with_context(|| format!("open {}", file.display()))?;
-            let request = client
-                .post(&["v1", "models", &name, "import"])
-                .body(reqwest::Body::from(opened));
+            let request =
+                client.post(&["v1", "models", &name, "import"]).body(reqwest::Body::from(opened));
             let detail: ModelDetail = client.json(request).await?;
             context.output.show(&detail, describe);
         }
         ModelCommand::Rm { name } => {
-            let request = client
-                .request(Method::DELETE, &["v1", "models", &name.name])
-                .query(&name.query());
+            let request =
+                client.request(Method::DELETE, &["v1", "models", &name.name]).query(&name.query());
             client.send(request).await?;
             eprintln!("removed the model {}", name.written());
         }

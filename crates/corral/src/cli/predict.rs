@@ -60,9 +60,8 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
             let client = context.client()?;
             let mut whole: Option<PredictAnswer> = None;
             for texts in texts.chunks(TEXTS_PER_REQUEST) {
-                let request = client
-                    .post(&["v1", "endpoints", endpoint, "predict"])
-                    .json(&PredictRequest {
+                let request =
+                    client.post(&["v1", "endpoints", endpoint, "predict"]).json(&PredictRequest {
                         texts: texts.to_vec(),
                         top_k: Some(args.top_k),
                         threshold: args.threshold,
@@ -83,7 +82,11 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn predict_here(path: &Path, args: &PredictArgs, texts: &[String]) -> anyhow::Result<PredictAnswer> {
+fn predict_here(
+    path: &Path,
+    args: &PredictArgs,
+    texts: &[String],
+) -> anyhow::Result<PredictAnswer> {
     // A file from outside the store may change under a mapping, so it is read.
     let model = Model::read(path).map_err(reported)?;
     let needed = model.encoder();

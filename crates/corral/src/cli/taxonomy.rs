@@ -47,8 +47,7 @@ pub async fn run(command: TaxonomyCommand, context: &Context) -> anyhow::Result<
     let client = context.client()?;
     match command {
         TaxonomyCommand::Import { name, file, levels } => {
-            let bytes =
-                std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+            let bytes = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
             let file_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut query = vec![("file_name", file_name)];
             query.extend(levels.map(|levels| ("levels", levels)));

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Corral, PATIENCE, signal};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use crate::support::{Corral, PATIENCE, signal};
 
 /// How long one call may take, a restart in between included.
 const CALL_PATIENCE: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! A person's way through Corral by the command line, on real processes: from a file to an
 //! answer, and what is said when something is wrong.
 
-use serde_json::{Value, json};
 use crate::support::{Corral, small_dataset, wait_for};
+use serde_json::{Value, json};
 
 /// Writes a small data set and gives its path.
 fn write_dataset(folder: &std::path::Path, rows: usize) -> String {
@@ -200,8 +200,7 @@ fn workspaces_do_not_see_one_another_and_scopes_hold() {
     corral.run(&["dataset", "import", "tickets", &file]);
     corral.run(&["workspace", "create", "beta"]);
     let token = |name: &str, scopes: &str, workspace: &str| {
-        let arguments =
-            ["token", "create", name, "--scopes", scopes, "--workspace", workspace];
+        let arguments = ["token", "create", name, "--scopes", scopes, "--workspace", workspace];
         corral.json(&arguments)
     };
     let as_token = |secret: &Value, arguments: &[&str]| {

@@ -2,5 +2,6 @@
 
 mod crash;
 mod end_to_end;
+mod http;
 mod jobs;
 mod support;

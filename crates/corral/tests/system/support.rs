@@ -61,12 +61,7 @@ impl Corral {
         }
         // Keep reading, so that it never writes into a closed pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            url: url.unwrap(),
-            token: printed.unwrap_or_default(),
-            supervisor,
-            _scratch: None,
-        }
+        Self { url: url.unwrap(), token: printed.unwrap_or_default(), supervisor, _scratch: None }
     }
 
     /// The command line with this server's address and token.
@@ -200,7 +195,10 @@ pub fn small_dataset(rows: usize) -> String {
     let subjects = ["the invoice", "my parcel", "the app", "this order", "your service"];
     let topics = [
         ("billing", ["charged twice", "refund the money", "wrong price", "credit card declined"]),
-        ("shipping", ["arrived late", "lost on the way", "delivered to a neighbour", "no tracking"]),
+        (
+            "shipping",
+            ["arrived late", "lost on the way", "delivered to a neighbour", "no tracking"],
+        ),
         ("technical", ["crashes on start", "shows an error", "login fails", "screen stays black"]),
     ];
     let mut lines = String::new();

@@ -5,9 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use corral_catalog::{
-    NewRecord, NewToken, SecretHash, TokenRecord, WorkspaceRecord,
-};
+use corral_catalog::{NewRecord, NewToken, SecretHash, TokenRecord, WorkspaceRecord};
 use corral_types::{ErrorKind, Failure, Scope, Scopes, Timestamp, TokenId, WorkspaceId};
 
 use super::answer::{Answer, ApiError, Body, Query, id, invalid, name, time};

@@ -11,8 +11,7 @@ use axum::response::{IntoResponse, Response};
 use corral_catalog::{Cursor, PageRequest};
 use corral_data::{
     ColumnChoice, Compression, DrawFrom, DrawSplits, ExportFormat, ExportOptions, FileReport,
-    Fraction, Header, ImportOptions, LabelArity,
-    NoProgress, OnError, Source, Value,
+    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, Source, Value,
 };
 use corral_datasets::{Datasets, ImportMode, ImportedSet, OpenSet};
 use corral_types::{Caller, ErrorKind, Failure};
@@ -142,9 +141,8 @@ fn internal(doing: &str, error: &io::Error) -> ApiError {
 }
 
 fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
-    let column = |choice: &Option<String>| {
-        choice.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named)
-    };
+    let column =
+        |choice: &Option<String>| choice.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named);
     let format = match query.format.as_deref() {
         Some("text") => Some("lines"),
         other => other,
@@ -187,9 +185,8 @@ fn delimiter(text: &str) -> Answer<u8> {
 
 /// `test=0.1,valid=0.1`; the rest is the split `train`.
 fn draw_splits(text: &str, seed: Option<u64>) -> Answer<DrawSplits> {
-    let refuse = || {
-        invalid(format!("`{text}` is not a draw of splits: name them as in test=0.1,valid=0.1"))
-    };
+    let refuse =
+        || invalid(format!("`{text}` is not a draw of splits: name them as in test=0.1,valid=0.1"));
     let mut fractions = Vec::new();
     for share in text.split(',') {
         let (split, share) = share.split_once('=').ok_or_else(refuse)?;

@@ -18,7 +18,9 @@ pub async fn readyz(State(app): State<App>) -> impl IntoResponse {
     let catalog = app.catalog.setting("instance".to_owned()).await;
     let (status, word) = match catalog {
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the catalog does not answer"),
-        Ok(_) if !crate::worker::is_any_here(&app).await => (StatusCode::SERVICE_UNAVAILABLE, "no worker is here"),
+        Ok(_) if !crate::worker::is_any_here(&app).await => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no worker is here")
+        }
         Ok(_) => (StatusCode::OK, "ok"),
     };
     (status, Json(Health { status: word.to_owned() }))

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use corral_catalog::{BeginRequest, Begun, MAX_KEY_BYTES, StoredResponse};
 use corral_types::{BlobHash, Timestamp};
 
-use super::answer::{ApiError, invalid};
 use super::MAX_BODY_BYTES;
+use super::answer::{ApiError, invalid};
 use crate::auth::Anyone;
 use crate::state::App;
 
@@ -33,9 +33,7 @@ pub async fn once(State(app): State<App>, request: Request, next: Next) -> Respo
 
 /// The same for uploads.
 pub async fn once_upload(State(app): State<App>, request: Request, next: Next) -> Response {
-    answer(app, request, next, Sameness::WithoutBody)
-        .await
-        .unwrap_or_else(ApiError::into_response)
+    answer(app, request, next, Sameness::WithoutBody).await.unwrap_or_else(ApiError::into_response)
 }
 
 async fn answer(
@@ -80,7 +78,8 @@ async fn answer(
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
         let stored = if parts.status.is_success() {
-            let response = StoredResponse { status: parts.status.as_u16(), body: without_secret(&body) };
+            let response =
+                StoredResponse { status: parts.status.as_u16(), body: without_secret(&body) };
             app.catalog.finish_request(caller.workspace, key, response).await
         } else {
             app.catalog.abandon_request(caller.workspace, key).await

@@ -114,10 +114,8 @@ pub async fn events(
         |event| async move {
             let event = event.ok()?;
             let data = serde_json::to_value(&event).ok()?;
-            let written = Event::default()
-                .id(event.id.to_string())
-                .event(event.kind.name())
-                .json_data(data);
+            let written =
+                Event::default().id(event.id.to_string()).event(event.kind.name()).json_data(data);
             written.ok().map(Ok)
         },
     );

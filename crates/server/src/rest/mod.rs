@@ -100,10 +100,8 @@ async fn no_such_path(uri: axum::http::Uri) -> impl IntoResponse {
 }
 
 async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> impl IntoResponse {
-    let failure = Failure::new(
-        ErrorKind::Invalid,
-        format!("{} does not take {method}", uri.path()),
-    );
+    let failure =
+        Failure::new(ErrorKind::Invalid, format!("{} does not take {method}", uri.path()));
     let mut response =
         ApiError(failure.with_hint("/openapi.json lists every path")).into_response();
     *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;

@@ -70,3 +70,39 @@ pub fn document() -> Document {
 pub async fn serve() -> Json<Document> {
     Json(document())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Paths that are for machines and described by their own conventions.
+    const UNDESCRIBED: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let source = include_str!("mod.rs");
+        let routes = source.split(".route(\"").skip(1).map(|rest| {
+            let (path, rest) = rest.split_once("\", ").unwrap();
+            let method = rest.split_once('(').unwrap().0;
+            format!("{method} {path}")
+        });
+        let routes: BTreeSet<String> =
+            routes.filter(|route| !UNDESCRIBED.iter().any(|path| route.ends_with(path))).collect();
+        let document = serde_json::to_value(document()).unwrap();
+        let described =
+            document["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+            });
+        assert_eq!(routes, described.collect());
+    }
+
+    #[test]
+    fn every_answer_and_body_has_a_schema() {
+        let document = serde_json::to_string(&document()).unwrap();
+        for name in ["TrainRequest", "DatasetDetail", "PredictAnswer", "JobDetail"] {
+            assert!(document.contains(&format!("#/components/schemas/{name}")), "{name}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::jobs::read;
 use crate::api::{JobDetail, TrainRequest};
 use crate::auth::Writer;
 use crate::state::App;
-use crate::training_job::{LabelTask, TrainOrder, TrainPayload};
+use crate::training_job::{LabelTask, MAX_MILLI_CPU, TrainOrder, TrainPayload};
 
 /// How long a training job may take when nothing is said: a day.
 const DEFAULT_TIME_LIMIT_SECONDS: u64 = 24 * 3600;
@@ -54,8 +54,7 @@ pub async fn train(
         .collect(),
         ..TrainOptions::default()
     };
-    let task: LabelTask =
-        request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
+    let task: LabelTask = request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
     let payload = TrainPayload {
         model,
         dataset: (set.record.id, set.version.number),
@@ -67,7 +66,10 @@ pub async fn train(
         task,
         options,
     };
+    // What a worker has decides how wide a search is, not what it finds.
+    let largest = app.jobs.workers().await.iter().map(|worker| worker.capacity.milli_cpu).max();
     let order = TrainOrder {
+        milli_cpu: largest.unwrap_or(1000).clamp(100, MAX_MILLI_CPU),
         payload,
         memory_bytes: request.memory_bytes,
         time_limit_ms: request
