@@ -5,7 +5,7 @@ use corral_types::{TaskId, Timestamp, WorkerId};
 use crate::core::Placement;
 use crate::ledger::{Presence, Tenure, Worker};
 use crate::messages::{Decision, TaskRequest, WorkClass};
-use crate::waiting::QueueKey;
+use crate::waiting::{QueueKey, Room};
 
 /// A worker kept for a task that does not fit yet: what would take from it what the task
 /// lacks is not granted there.
@@ -26,17 +26,9 @@ pub(crate) enum ReservationReason {
     Resident,
 }
 
-/// How many waiting tasks one event makes plans for of what to ask back: those whose turn
-/// it is first; a plan looks at every worker and holder.
+/// For the first task of how many queues one event plans what to ask back: those whose
+/// turn it is first; a plan looks at every worker and holder.
 const RECLAIM_PLANS_PER_EVENT: usize = 16;
-
-/// The most of each resource that any worker has free.
-#[derive(Default)]
-struct Room {
-    memory_bytes: u64,
-    milli_cpu: [u64; 3],
-    gpus: u32,
-}
 
 impl Placement {
     /// Grants all that fits, in this order: residents, those with a reservation, the
@@ -153,22 +145,24 @@ impl Placement {
                 return;
             }
             'queues: for key in self.fairness.queue_keys(turn.workspace) {
-                let mut looked_at = None;
-                while let Some((place, task)) = self.waiting.next_in(key, looked_at) {
-                    if looks == 0 {
-                        return;
-                    }
-                    looks -= 1;
-                    looked_at = Some(place);
-                    if self.has_chance(task, &room) && self.place(now, task, out) {
+                let mut behind = None;
+                while let Some((place, task)) =
+                    self.waiting.next_with_chance(key, behind, &room, &mut looks)
+                {
+                    behind = Some(place);
+                    if self.place(now, task, out) {
                         looks = self.policy.looks_per_event;
                         room = self.most_room();
                         break 'queues;
                     }
-                    if reclaims > 0 && !self.reclaimables.is_empty() {
-                        reclaims -= 1;
-                        self.reclaim_for_task(now, task, out);
-                    }
+                }
+                if looks == 0 {
+                    return;
+                }
+                let first = self.waiting.queue(key).and_then(|queue| queue.first());
+                if let Some(first) = first.filter(|_| reclaims > 0) {
+                    reclaims -= 1;
+                    self.reclaim_for_task(now, first, out);
                 }
             }
             // A grant moved the workspace behind this turn, from where it comes up again.
@@ -194,15 +188,6 @@ impl Placement {
             }
         }
         room
-    }
-
-    fn has_chance(&self, task: TaskId, room: &Room) -> bool {
-        self.waiting.task(task).is_some_and(|waiting| {
-            let request = &waiting.request;
-            request.memory_request_bytes <= room.memory_bytes
-                && u64::from(request.milli_cpu) <= room.milli_cpu[request.class as usize]
-                && request.gpus <= room.gpus
-        })
     }
 
     /// Grants the task if it fits anywhere; else asks back what makes room for it. Whether

@@ -41,9 +41,28 @@ pub(crate) struct WaitingTask {
     pub place: Place,
 }
 
+/// What decides whether a waiting task has a chance, beside its place: most looks at a
+/// queue need no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub task: TaskId,
+    memory_bytes: u64,
+    milli_cpu: u32,
+    gpus: u32,
+}
+
+/// The most of each resource that any worker has free.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    pub memory_bytes: u64,
+    /// By class.
+    pub milli_cpu: [u64; 3],
+    pub gpus: u32,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    pub tasks: BTreeMap<Place, TaskId>,
+    pub tasks: BTreeMap<Place, Ask>,
     /// When its first task may have a worker reserved. Counted from when that task came
     /// to the front, so that the queue with the longest backlog does not take them all.
     due: Timestamp,
@@ -53,7 +72,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub fn first(&self) -> Option<TaskId> {
-        self.tasks.first_key_value().map(|(_, &task)| task)
+        self.tasks.first_key_value().map(|(_, ask)| ask.task)
     }
 
     pub fn held_in_vain_ms(&self) -> u64 {
@@ -90,14 +109,27 @@ impl Waiting {
         self.queues.get(&key)
     }
 
-    /// The first task of a queue, or the one behind a place in it.
-    pub fn next_in(&self, key: QueueKey, behind: Option<Place>) -> Option<(Place, TaskId)> {
+    /// The first task of a queue, behind a place in it, that would fit into the room; each
+    /// task on the way is a look.
+    pub fn next_with_chance(
+        &self,
+        key: QueueKey,
+        behind: Option<Place>,
+        room: &Room,
+        looks: &mut usize,
+    ) -> Option<(Place, TaskId)> {
         let tasks = &self.queues.get(&key)?.tasks;
-        let next = match behind {
-            None => tasks.first_key_value(),
-            Some(place) => tasks.range((Excluded(place), Unbounded)).next(),
-        };
-        next.map(|(&place, &task)| (place, task))
+        let start = behind.map_or(Unbounded, Excluded);
+        for (&place, ask) in tasks.range((start, Unbounded)) {
+            *looks = looks.checked_sub(1)?;
+            let fits = ask.memory_bytes <= room.memory_bytes
+                && u64::from(ask.milli_cpu) <= room.milli_cpu[key.class as usize]
+                && ask.gpus <= room.gpus;
+            if fits {
+                return Some((place, ask.task));
+            }
+        }
+        None
     }
 
     /// Queues that are due, the longest due first.
@@ -124,7 +156,13 @@ impl Waiting {
             queue.due = now.plus(Duration::from_millis(policy.bound_ms(key.class)));
             self.due.insert((queue.due, key));
         }
-        queue.tasks.insert(place, request.task);
+        let ask = Ask {
+            task: request.task,
+            memory_bytes: request.memory_request_bytes,
+            milli_cpu: request.milli_cpu,
+            gpus: request.gpus,
+        };
+        queue.tasks.insert(place, ask);
         if let Some(deadline) = request.deadline {
             self.deadlines.insert((deadline, request.task));
         }
