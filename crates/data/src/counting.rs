@@ -1,25 +1,30 @@
 //! Counting what stands in the layers of a version, for its manifest.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::Array;
 
 use crate::dataset::{Dataset, ReadError};
 use crate::ipc_writer::WriteError;
+use crate::manifest::Manifest;
 use crate::sorter::ExternalSorter;
 use crate::statistics::SplitStatistics;
+use crate::store::PartStore;
 use crate::text_form::BLANK_HASH;
 
 /// Rows by split and class. See [`crate::Statistics::splits`].
-pub(crate) fn split_statistics(dataset: &Dataset) -> Result<Vec<SplitStatistics>, ReadError> {
-    let manifest = dataset.manifest();
+pub(crate) fn split_statistics(
+    manifest: &Arc<Manifest>,
+    store: &dyn PartStore,
+) -> Result<Vec<SplitStatistics>, ReadError> {
     let classes = manifest.labels.names.len();
     let empty =
         |split| SplitStatistics { split, class_rows: vec![0; classes], ..Default::default() };
     let named = (0..manifest.splits.len()).map(|code| empty(Some(code as u16)));
     let mut counts: Vec<SplitStatistics> = named.chain([empty(None)]).collect();
     let unassigned = counts.len() - 1;
-    for index in 0..dataset.batches() {
+    for_each_batch(manifest, store, &mut |dataset, index| {
         let labels = dataset.labels(index)?;
         let splits = dataset.splits(index)?;
         for row in 0..dataset.batch_rows(index) {
@@ -35,26 +40,29 @@ pub(crate) fn split_statistics(dataset: &Dataset) -> Result<Vec<SplitStatistics>
                 count.class_rows[code as usize] += 1;
             }
         }
-    }
+        Ok::<_, ReadError>(())
+    })?;
     counts.retain(|count| count.rows > 0);
     Ok(counts)
 }
 
 /// Rows whose text is not blank and stands in an earlier row too.
 pub(crate) fn duplicate_rows(
-    dataset: &Dataset,
+    manifest: &Arc<Manifest>,
+    store: &dyn PartStore,
     folder: &Path,
     memory_bytes: usize,
 ) -> Result<u64, CountError> {
     let spill = |source| WriteError::Spill { folder: folder.to_owned(), source };
     let mut sorter = ExternalSorter::<1>::new(folder, memory_bytes);
-    for index in 0..dataset.batches() {
+    for_each_batch(manifest, store, &mut |dataset, index| {
         for &hash in dataset.text_hashes(index)?.iter().flat_map(|hashes| hashes.values()) {
             if hash != BLANK_HASH {
                 sorter.push([hash]).map_err(spill)?;
             }
         }
-    }
+        Ok::<_, CountError>(())
+    })?;
     let mut duplicates = 0;
     let mut previous = None;
     for record in sorter.finish().map_err(spill)? {
@@ -63,6 +71,19 @@ pub(crate) fn duplicate_rows(
         previous = Some(record);
     }
     Ok(duplicates)
+}
+
+/// Visits all batches in order with one part mapped at a time.
+pub(crate) fn for_each_batch<E: From<ReadError>>(
+    manifest: &Arc<Manifest>,
+    store: &dyn PartStore,
+    visit: &mut dyn FnMut(&Dataset, usize) -> Result<(), E>,
+) -> Result<(), E> {
+    for part in 0..manifest.parts.len() {
+        let dataset = Dataset::open_parts(Arc::clone(manifest), part..part + 1, store)?;
+        (0..dataset.batches()).try_for_each(|index| visit(&dataset, index))?;
+    }
+    Ok(())
 }
 
 /// Why rows cannot be counted.

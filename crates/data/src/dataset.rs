@@ -1,6 +1,7 @@
 //! Reading a version: mapped files, batches without copies, random access to rows.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
@@ -58,7 +59,7 @@ pub struct Dataset {
 
 #[derive(Debug)]
 struct Inner {
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     slots: Vec<Slot>,
     /// First row of each batch, and after them the number of rows.
     first_rows: Vec<u64>,
@@ -82,7 +83,29 @@ impl Dataset {
     ///
     /// # Errors
     /// When a file is missing, damaged, or is not the shape that the manifest says.
-    pub fn open(manifest: Manifest, store: &dyn PartStore) -> Result<Self, ReadError> {
+    pub fn open(
+        manifest: impl Into<Arc<Manifest>>,
+        store: &dyn PartStore,
+    ) -> Result<Self, ReadError> {
+        let manifest = manifest.into();
+        let parts = 0..manifest.parts.len();
+        Self::open_parts(manifest, parts, store)
+    }
+
+    /// The same for some of the parts: rows and batches count from the first of them. What
+    /// is read of a part stays mapped until it is dropped, so whoever goes through a large
+    /// version once does it part by part.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Panics
+    /// When there are no such parts.
+    pub fn open_parts(
+        manifest: Arc<Manifest>,
+        parts: Range<usize>,
+        store: &dyn PartStore,
+    ) -> Result<Self, ReadError> {
         let open = |blob: BlobHash| {
             let path =
                 store.local_path(&blob).map_err(|source| ReadError::Open { blob, source })?;
@@ -90,7 +113,8 @@ impl Dataset {
         };
         let mut slots = Vec::new();
         let mut first_rows = vec![0];
-        for (at, part) in manifest.parts.iter().enumerate() {
+        for at in parts {
+            let part = &manifest.parts[at];
             let data = open(part.blob)?;
             check_part(&data, part.rows, &manifest.schema.columns)?;
             let layer = |kind: LayerKind| {
@@ -125,6 +149,12 @@ impl Dataset {
         &self.inner.manifest
     }
 
+    /// The manifest, to open other parts of the version with.
+    pub fn shared_manifest(&self) -> &Arc<Manifest> {
+        &self.inner.manifest
+    }
+
+    /// Rows of the opened parts.
     pub fn rows(&self) -> u64 {
         self.inner.first_rows.last().copied().unwrap_or(0)
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
 use corral_types::{ErrorKind, Explain};
 
-use crate::counting::split_statistics;
+use crate::counting::{for_each_batch, split_statistics};
 use crate::dataset::{Batch, Dataset, ReadError};
 use crate::ipc_writer::{IpcFileWriter, WriteError};
 use crate::layers::{NO_SPLIT, label_batch, layer_schema, put, split_batch};
@@ -92,34 +93,42 @@ pub fn relabel(
     assign: &mut dyn FnMut(&Batch, usize) -> NewLabels,
 ) -> Result<Manifest, ReviseError> {
     let mut table = LabelNames::of(&dataset.manifest().labels.names);
-    let files = write_layer(dataset, store, LayerKind::Label, arity, &mut |index| {
-        let batch = dataset.batch(index)?;
-        let (mut codes, mut ends) = (Vec::new(), Vec::with_capacity(batch.len()));
-        for row in 0..batch.len() {
-            let start = codes.len();
-            match assign(&batch, row) {
-                NewLabels::Keep => codes.extend_from_slice(batch.labels().codes(row)),
-                NewLabels::Unlabelled => {}
-                NewLabels::One(name) => codes.push(table.code(&name, batch.row_id(row), limits)?),
-                NewLabels::Several(names) => {
-                    for name in names {
-                        let code = table.code(&name, batch.row_id(row), limits)?;
-                        if !codes[start..].contains(&code) {
-                            codes.push(code);
+    let files = write_layer(
+        dataset.shared_manifest(),
+        store,
+        LayerKind::Label,
+        arity,
+        &mut |dataset, index| {
+            let batch = dataset.batch(index)?;
+            let (mut codes, mut ends) = (Vec::new(), Vec::with_capacity(batch.len()));
+            for row in 0..batch.len() {
+                let start = codes.len();
+                match assign(&batch, row) {
+                    NewLabels::Keep => codes.extend_from_slice(batch.labels().codes(row)),
+                    NewLabels::Unlabelled => {}
+                    NewLabels::One(name) => {
+                        codes.push(table.code(&name, batch.row_id(row), limits)?)
+                    }
+                    NewLabels::Several(names) => {
+                        for name in names {
+                            let code = table.code(&name, batch.row_id(row), limits)?;
+                            if !codes[start..].contains(&code) {
+                                codes.push(code);
+                            }
                         }
                     }
                 }
+                let labels = codes.len() - start;
+                if labels > 1 && arity == LabelArity::Single {
+                    return Err(ReviseError::SeveralLabels { row_id: batch.row_id(row), labels });
+                }
+                ends.push(codes.len() as u32);
             }
-            let labels = codes.len() - start;
-            if labels > 1 && arity == LabelArity::Single {
-                return Err(ReviseError::SeveralLabels { row_id: batch.row_id(row), labels });
-            }
-            ends.push(codes.len() as u32);
-        }
-        let any = !codes.is_empty();
-        Ok((label_batch(codes, &ends, arity), any))
-    })?;
-    let mut manifest = dataset.manifest().clone();
+            let any = !codes.is_empty();
+            Ok((label_batch(codes, &ends, arity), any))
+        },
+    )?;
+    let mut manifest = Manifest::clone(dataset.manifest());
     manifest.labels.names = table.names;
     manifest.labels.arity = arity;
     replace_layer(&mut manifest, LayerKind::Label, files);
@@ -137,32 +146,38 @@ pub fn resplit(
     how: Resplit<'_>,
 ) -> Result<Manifest, ReviseError> {
     let manifest = match how {
-        Resplit::Draw(draw) => drawn(dataset, store, limits, draw)?,
-        Resplit::Assign(assign) => assigned(dataset, store, limits, assign)?,
+        Resplit::Draw(draw) => drawn(dataset.shared_manifest(), store, limits, draw)?,
+        Resplit::Assign(assign) => assigned(dataset.shared_manifest(), store, limits, assign)?,
     };
     recount(manifest, store)
 }
 
 fn assigned(
-    dataset: &Dataset,
+    manifest: &Arc<Manifest>,
     store: &dyn PartStore,
     limits: &Limits,
     assign: &mut dyn FnMut(&Batch, usize) -> Option<String>,
 ) -> Result<Manifest, ReviseError> {
     let mut names: Vec<String> = Vec::new();
-    let files = write_layer(dataset, store, LayerKind::Split, LabelArity::Single, &mut |index| {
-        let batch = dataset.batch(index)?;
-        let mut codes = Vec::with_capacity(batch.len());
-        for row in 0..batch.len() {
-            codes.push(match assign(&batch, row) {
-                None => NO_SPLIT,
-                Some(name) => split_code(&mut names, &canonical_split_name(&name), limits)?,
-            });
-        }
-        let any = codes.iter().any(|&code| code != NO_SPLIT);
-        Ok((split_batch(codes), any))
-    })?;
-    let mut manifest = dataset.manifest().clone();
+    let files = write_layer(
+        manifest,
+        store,
+        LayerKind::Split,
+        LabelArity::Single,
+        &mut |dataset, index| {
+            let batch = dataset.batch(index)?;
+            let mut codes = Vec::with_capacity(batch.len());
+            for row in 0..batch.len() {
+                codes.push(match assign(&batch, row) {
+                    None => NO_SPLIT,
+                    Some(name) => split_code(&mut names, &canonical_split_name(&name), limits)?,
+                });
+            }
+            let any = codes.iter().any(|&code| code != NO_SPLIT);
+            Ok((split_batch(codes), any))
+        },
+    )?;
+    let mut manifest = Manifest::clone(manifest);
     manifest.splits = names;
     replace_layer(&mut manifest, LayerKind::Split, files);
     Ok(manifest)
@@ -170,13 +185,12 @@ fn assigned(
 
 /// The manifest after a draw; its statistics are still those from before.
 pub(crate) fn drawn(
-    dataset: &Dataset,
+    manifest: &Arc<Manifest>,
     store: &dyn PartStore,
     limits: &Limits,
     draw: &DrawSplits,
 ) -> Result<Manifest, ReviseError> {
     draw.check()?;
-    let manifest = dataset.manifest();
     let from = match &draw.from {
         DrawFrom::Unassigned | DrawFrom::AllRows => None,
         DrawFrom::Split(name) => {
@@ -195,7 +209,7 @@ pub(crate) fn drawn(
     let spill = |source| WriteError::Spill { folder: folder.to_owned(), source };
     let mut state = Draw::new(draw, folder, limits.sort_memory_bytes);
     let mut first_row = 0;
-    for index in 0..dataset.batches() {
+    for_each_batch(manifest, store, &mut |dataset, index| {
         let labels = dataset.labels(index)?;
         let splits = dataset.splits(index)?;
         let hashes = dataset.text_hashes(index)?.ok_or(ReviseError::NoTextHashes)?;
@@ -206,7 +220,8 @@ pub(crate) fn drawn(
             }
         }
         first_row += hashes.len() as u64;
-    }
+        Ok::<_, ReviseError>(())
+    })?;
     let mut choices = state.finish().map_err(spill)?.peekable();
 
     let mut names = match draw.from {
@@ -216,23 +231,31 @@ pub(crate) fn drawn(
     let codes: Vec<u16> =
         draw.names().map(|name| split_code(&mut names, &name, limits)).collect::<Result<_, _>>()?;
     let mut row_number = 0;
-    let files = write_layer(dataset, store, LayerKind::Split, LabelArity::Single, &mut |index| {
-        let splits = dataset.splits(index)?;
-        let mut row_codes = Vec::with_capacity(dataset.batch_rows(index));
-        for row in 0..dataset.batch_rows(index) {
-            let chosen = choices.next_if(|choice| {
-                choice.as_ref().map_or(true, |(chosen, _)| *chosen == row_number)
-            });
-            row_codes.push(match chosen.transpose().map_err(spill)? {
-                Some((_, choice)) => codes[choice],
-                None => splits.as_ref().and_then(|splits| code_at(splits, row)).unwrap_or(NO_SPLIT),
-            });
-            row_number += 1;
-        }
-        let any = row_codes.iter().any(|&code| code != NO_SPLIT);
-        Ok((split_batch(row_codes), any))
-    })?;
-    let mut manifest = manifest.clone();
+    let files = write_layer(
+        manifest,
+        store,
+        LayerKind::Split,
+        LabelArity::Single,
+        &mut |dataset, index| {
+            let splits = dataset.splits(index)?;
+            let mut row_codes = Vec::with_capacity(dataset.batch_rows(index));
+            for row in 0..dataset.batch_rows(index) {
+                let chosen = choices.next_if(|choice| {
+                    choice.as_ref().map_or(true, |(chosen, _)| *chosen == row_number)
+                });
+                row_codes.push(match chosen.transpose().map_err(spill)? {
+                    Some((_, choice)) => codes[choice],
+                    None => {
+                        splits.as_ref().and_then(|splits| code_at(splits, row)).unwrap_or(NO_SPLIT)
+                    }
+                });
+                row_number += 1;
+            }
+            let any = row_codes.iter().any(|&code| code != NO_SPLIT);
+            Ok((split_batch(row_codes), any))
+        },
+    )?;
+    let mut manifest = Manifest::clone(manifest);
     manifest.splits = names;
     replace_layer(&mut manifest, LayerKind::Split, files);
     Ok(manifest)
@@ -286,27 +309,26 @@ impl LabelNames {
     }
 }
 
-/// Writes a layer over all parts. `make` gives each batch of it in order, and whether the
-/// batch holds any value: a part without one gets no file.
+/// Writes a layer over all parts, one of them mapped at a time. `make` gives the batch of it
+/// over a batch of the part, and whether it holds any value: a part without one gets no file.
 fn write_layer(
-    dataset: &Dataset,
+    manifest: &Arc<Manifest>,
     store: &dyn PartStore,
     kind: LayerKind,
     arity: LabelArity,
-    make: &mut dyn FnMut(usize) -> Result<(RecordBatch, bool), ReviseError>,
+    make: &mut dyn FnMut(&Dataset, usize) -> Result<(RecordBatch, bool), ReviseError>,
 ) -> Result<Vec<Option<LayerFile>>, ReviseError> {
     let scratch = scratch_folder(store)?;
     let schema = layer_schema(kind, arity);
-    let mut files = Vec::with_capacity(dataset.manifest().parts.len());
-    let mut index = 0;
-    for part in 0..dataset.manifest().parts.len() {
+    let mut files = Vec::with_capacity(manifest.parts.len());
+    for part in 0..manifest.parts.len() {
+        let dataset = Dataset::open_parts(Arc::clone(manifest), part..part + 1, store)?;
         let mut writer = IpcFileWriter::create(scratch.path(), &schema)?;
         let mut any = false;
-        while index < dataset.batches() && dataset.part_of(index) == part {
-            let (batch, holds_value) = make(index)?;
+        for index in 0..dataset.batches() {
+            let (batch, holds_value) = make(&dataset, index)?;
             any |= holds_value;
             writer.write(&batch)?;
-            index += 1;
         }
         let file = writer.finish()?;
         files.push(if any { Some(put(file, store)?) } else { None });
@@ -335,8 +357,10 @@ fn replace_layer(manifest: &mut Manifest, kind: LayerKind, files: Vec<Option<Lay
     }
 }
 
-fn recount(mut manifest: Manifest, store: &dyn PartStore) -> Result<Manifest, ReviseError> {
-    let splits = split_statistics(&Dataset::open(manifest.clone(), store)?)?;
+fn recount(manifest: Manifest, store: &dyn PartStore) -> Result<Manifest, ReviseError> {
+    let manifest = Arc::new(manifest);
+    let splits = split_statistics(&manifest, store)?;
+    let mut manifest = Arc::unwrap_or_clone(manifest);
     manifest.statistics.unlabelled_rows = splits.iter().map(|split| split.unlabelled_rows).sum();
     manifest.statistics.splits = splits;
     Ok(manifest)

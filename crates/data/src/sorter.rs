@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -48,7 +49,8 @@ impl<const N: usize> ExternalSorter<N> {
         let mut merge = Merge { file, runs: Vec::new(), heads: BinaryHeap::new() };
         for (index, &(next, end)) in self.runs.iter().enumerate() {
             merge.runs.push(Run { next, end, ahead: Vec::new() });
-            merge.advance(index)?;
+            let first = merge.read(index)?;
+            merge.heads.extend(first.map(|record| Reverse((record, index))));
         }
         Ok(SortedRecords::Merge(merge))
     }
@@ -106,15 +108,21 @@ struct Run<const N: usize> {
 
 impl<const N: usize> Merge<N> {
     fn pop(&mut self) -> io::Result<Option<[u64; N]>> {
-        let Some(Reverse((record, run))) = self.heads.pop() else {
+        let Some(&Reverse((record, index))) = self.heads.peek() else {
             return Ok(None);
         };
-        self.advance(run)?;
+        let next = self.read(index)?;
+        let mut head = self.heads.peek_mut().expect("it was peeked at just now");
+        match next {
+            // Replacing the head sifts once where a pop and a push would twice.
+            Some(next) => *head = Reverse((next, index)),
+            None => drop(PeekMut::pop(head)),
+        }
         Ok(Some(record))
     }
 
-    /// Puts the next record of a run, if it has one, among the heads.
-    fn advance(&mut self, index: usize) -> io::Result<()> {
+    /// The next record of a run.
+    fn read(&mut self, index: usize) -> io::Result<Option<[u64; N]>> {
         let run = &mut self.runs[index];
         if run.ahead.is_empty() && run.next < run.end {
             let record_bytes = size_of::<[u64; N]>();
@@ -130,10 +138,7 @@ impl<const N: usize> Merge<N> {
                 })
             }));
         }
-        if let Some(record) = run.ahead.pop() {
-            self.heads.push(Reverse((record, index)));
-        }
-        Ok(())
+        Ok(run.ahead.pop())
     }
 }
 

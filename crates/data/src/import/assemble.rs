@@ -14,7 +14,7 @@ use super::options::ImportOptions;
 use super::part_writer::DraftPart;
 use super::sink::SinkResult;
 use crate::counting::{CountError, duplicate_rows, split_statistics};
-use crate::dataset::{Dataset, ReadError, column_type_of};
+use crate::dataset::{ReadError, column_type_of};
 use crate::ipc_file::IpcFile;
 use crate::ipc_writer::{FinishedFile, IpcFileWriter, WriteError};
 use crate::layers::{put, put_path, to_multi};
@@ -95,14 +95,13 @@ pub(super) fn assemble(
     statistics.chars.merge(&result.chars.finish());
     statistics.words.merge(&result.words.finish());
 
-    let mut dataset = Dataset::open(manifest, store)?;
-    let duplicates = duplicate_rows(&dataset, scratch, options.limits.sort_memory_bytes)?;
+    let mut manifest = Arc::new(manifest);
+    let duplicates = duplicate_rows(&manifest, store, scratch, options.limits.sort_memory_bytes)?;
     if let Some(draw) = &options.draw {
-        let manifest = drawn(&dataset, store, &options.limits, draw).map_err(draw_error)?;
-        dataset = Dataset::open(manifest, store)?;
+        manifest = Arc::new(drawn(&manifest, store, &options.limits, draw).map_err(draw_error)?);
     }
-    let split_counts = split_statistics(&dataset)?;
-    let mut manifest = dataset.manifest().clone();
+    let split_counts = split_statistics(&manifest, store)?;
+    let mut manifest = Arc::unwrap_or_clone(manifest);
     manifest.statistics.duplicate_rows = duplicates;
     manifest.statistics.unlabelled_rows =
         split_counts.iter().map(|split| split.unlabelled_rows).sum();

@@ -61,6 +61,8 @@ pub(crate) enum Role {
     Label,
     Split,
     Other,
+    /// A split column that the split of the whole file overrides.
+    SplitOfFile,
     Ignored,
 }
 
@@ -155,7 +157,7 @@ impl ColumnPlan {
             } else if Some(index) == label {
                 Role::Label
             } else if Some(index) == split {
-                if has_split { Role::Ignored } else { Role::Split }
+                if has_split { Role::SplitOfFile } else { Role::Split }
             } else {
                 other_role(&names[index], options)
             }
@@ -184,7 +186,7 @@ impl ColumnPlan {
         }
         if split != SplitSource::Column && is(&options.split, SPLIT_NAMES) {
             if split == SplitSource::File {
-                return Role::Ignored;
+                return Role::SplitOfFile;
             }
             self.split.get_or_insert_with(|| name.to_owned());
             return Role::Split;

@@ -5,6 +5,7 @@ mod builder;
 
 mod columns;
 mod error;
+mod labels;
 mod options;
 mod part_writer;
 mod problems;

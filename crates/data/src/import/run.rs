@@ -166,6 +166,7 @@ pub fn import(
         });
     }
     report.problems = result.problems.clone();
+    report.notes.extend(result.notes.iter().cloned());
     let manifest = assemble(result, plan, options, base, store, scratch.path(), &mut report.notes)?;
     if progress.is_cancelled() {
         return Err(ImportError::Cancelled);

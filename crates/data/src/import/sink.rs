@@ -1,14 +1,14 @@
 //! Where the readers of every format put their rows, cell by cell: checks them, looks up
 //! labels and splits, measures texts, and hands full batches on.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub(crate) use super::builder::Cell;
-use super::builder::{ColumnBuilder, TextValues, display};
+use super::builder::{ColumnBuilder, TextValues};
 use super::columns::{ColumnPlan, Role, SplitSource};
 use super::error::ImportError;
-use super::options::{ImportOptions, LabelArityChoice, OnError};
+use super::labels::{LabelRows, NameTable, utf8};
+use super::options::{ImportOptions, OnError};
 use super::part_writer::{BatchRows, DraftPart, PartWriter};
 use super::problems::{Position, Problem, ProblemReason, ProblemSummary};
 use super::run::{ImportProgress, Progress};
@@ -31,45 +31,6 @@ pub(crate) enum Target {
     Ignored,
 }
 
-/// Names with codes in the order of their first appearance.
-#[derive(Debug, Default)]
-pub(crate) struct NameTable {
-    pub names: Vec<String>,
-    codes: HashMap<String, u32>,
-    last: u32,
-}
-
-impl NameTable {
-    fn of(names: &[String]) -> Self {
-        let codes = names.iter().enumerate().map(|(code, name)| (name.clone(), code as u32));
-        Self { names: names.to_vec(), codes: codes.collect(), last: 0 }
-    }
-
-    /// The code of a name, new or known.
-    fn code(&mut self, name: &str) -> u32 {
-        // Files are often sorted by class, and splits come in long runs.
-        if self.names.get(self.last as usize).is_some_and(|last| last == name) {
-            return self.last;
-        }
-        self.last = match self.codes.get(name) {
-            Some(&code) => code,
-            None => {
-                let code = self.names.len() as u32;
-                self.names.push(name.to_owned());
-                self.codes.insert(name.to_owned(), code);
-                code
-            }
-        };
-        self.last
-    }
-
-    fn truncate(&mut self, names: usize) {
-        for name in self.names.drain(names..) {
-            self.codes.remove(&name);
-        }
-    }
-}
-
 /// What a file contributed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FileCounts {
@@ -85,6 +46,7 @@ pub(crate) struct SinkResult {
     pub splits: NameTable,
     pub arity: LabelArity,
     pub problems: ProblemSummary,
+    pub notes: Vec<String>,
     pub empty_texts: u64,
     pub chars: LengthCounter,
     pub words: LengthCounter,
@@ -106,23 +68,21 @@ pub(crate) struct RowSink<'a> {
 
     texts: TextValues,
     columns: Vec<ColumnBuilder>,
-    label_codes: Vec<u32>,
-    label_ends: Vec<u32>,
     row_splits: Vec<u16>,
     hashes: Vec<u64>,
     column_bytes: usize,
 
-    labels: NameTable,
+    labels: LabelRows,
     splits: NameTable,
     /// Names known before the row at hand, to take it back.
     known: (usize, usize),
-    arity: LabelArity,
     /// The split of the row at hand.
     split: u16,
     has_split: bool,
     pending: Option<TextForm>,
 
     problems: ProblemSummary,
+    notes: Vec<String>,
     empty_texts: u64,
     chars: LengthCounter,
     words: LengthCounter,
@@ -139,12 +99,6 @@ impl<'a> RowSink<'a> {
         bytes_read: std::rc::Rc<std::cell::Cell<u64>>,
     ) -> Self {
         let next_row_id = base.map_or(0, |base| base.next_row_id);
-        let based = base.map_or(LabelArity::Single, |base| base.labels.arity);
-        let arity = match options.label_arity {
-            LabelArityChoice::Multi => LabelArity::Multi,
-            LabelArityChoice::Detect if options.label_separator.is_some() => LabelArity::Multi,
-            LabelArityChoice::Detect | LabelArityChoice::Single => based,
-        };
         let columns = base.map_or_else(Vec::new, |base| {
             let columns = base.schema.columns.iter();
             columns.map(|c| ColumnBuilder::fixed(c.name.clone(), c.column_type)).collect()
@@ -162,19 +116,17 @@ impl<'a> RowSink<'a> {
             counts: FileCounts::default(),
             texts: TextValues::default(),
             columns,
-            label_codes: Vec::new(),
-            label_ends: Vec::new(),
             row_splits: Vec::new(),
             hashes: Vec::new(),
             column_bytes: 0,
-            labels: base.map_or_else(NameTable::default, |base| NameTable::of(&base.labels.names)),
+            labels: LabelRows::new(options, base),
             splits: base.map_or_else(NameTable::default, |base| NameTable::of(&base.splits)),
             known: (0, 0),
-            arity,
             split: NO_SPLIT,
             has_split: false,
             pending: None,
             problems: ProblemSummary::default(),
+            notes: Vec::new(),
             empty_texts: 0,
             chars: LengthCounter::default(),
             words: LengthCounter::default(),
@@ -258,6 +210,13 @@ impl<'a> RowSink<'a> {
                 self.file_has_split = true;
                 Target::Split
             }
+            Role::SplitOfFile => {
+                let file = &self.file;
+                self.notes.push(format!(
+                    "{file}: column `{name}` was left out, since the whole file is one split"
+                ));
+                Target::Ignored
+            }
             Role::Ignored => Target::Ignored,
             Role::Other => Target::Column(self.column(name, taken)?),
         })
@@ -275,7 +234,7 @@ impl<'a> RowSink<'a> {
             match found {
                 Some(index) if !taken.contains(&index) => break index,
                 None if !reserved.contains(&unique.as_str()) => {
-                    self.add_column(unique)?;
+                    self.add_column(unique.clone())?;
                     break self.columns.len() - 1;
                 }
                 _ => {
@@ -285,6 +244,12 @@ impl<'a> RowSink<'a> {
             }
         };
         taken.push(index);
+        if number > 1 {
+            let file = &self.file;
+            self.notes.push(format!(
+                "{file}: a column `{base}` is called `{unique}`, the name being taken"
+            ));
+        }
         Ok(index)
     }
 
@@ -315,7 +280,7 @@ impl<'a> RowSink<'a> {
     pub(crate) fn put(&mut self, target: Target, cell: Cell<'_>) -> Result<(), ProblemReason> {
         match target {
             Target::Text => self.put_text(cell),
-            Target::Label => self.put_label(cell),
+            Target::Label => self.labels.put(cell, self.options),
             Target::Split => self.put_split(cell),
             Target::Column(index) => {
                 let builder = &mut self.columns[index];
@@ -351,87 +316,14 @@ impl<'a> RowSink<'a> {
         Ok(())
     }
 
-    fn put_label(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
-        if self.label_codes.len() > self.first_label() {
-            return Err(ProblemReason::ColumnTwice);
-        }
-        match cell {
-            Cell::Null => Ok(()),
-            Cell::Untyped(bytes) if bytes.trim_ascii_start().starts_with(b"[") => {
-                let names: Option<Vec<String>> = match self.options.label_arity {
-                    LabelArityChoice::Single => None,
-                    LabelArityChoice::Detect | LabelArityChoice::Multi => {
-                        serde_json::from_slice(bytes).ok()
-                    }
-                };
-                match names {
-                    Some(names) => {
-                        self.begin_label_list()?;
-                        names.iter().try_for_each(|name| self.add_label(name.as_bytes()))
-                    }
-                    None => self.put_label_text(bytes),
-                }
-            }
-            Cell::Text(bytes) | Cell::Untyped(bytes) => self.put_label_text(bytes),
-            // A float that is whole stands for a class number, as columns with gaps make it.
-            Cell::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
-                self.add_label((value as i64).to_string().as_bytes())
-            }
-            cell => self.add_label(display(&cell).as_bytes()),
-        }
-    }
-
-    fn put_label_text(&mut self, bytes: &[u8]) -> Result<(), ProblemReason> {
-        let Some(separator) = &self.options.label_separator else {
-            return self.add_label(bytes);
-        };
-        if separator.is_empty() {
-            return self.add_label(bytes);
-        }
-        let text = utf8(bytes)?;
-        text.split(separator.as_str()).try_for_each(|name| self.add_label(name.as_bytes()))
-    }
-
     /// Says that the row's label is a list; the labels follow with [`add_label`](Self::add_label).
     pub(crate) fn begin_label_list(&mut self) -> Result<(), ProblemReason> {
-        if self.label_codes.len() > self.first_label() {
-            return Err(ProblemReason::ColumnTwice);
-        }
-        if self.options.label_arity != LabelArityChoice::Single {
-            self.arity = LabelArity::Multi;
-        }
-        Ok(())
+        self.labels.begin_list(self.options)
     }
 
     /// Adds a label to the row at hand, if it is neither empty nor there already.
     pub(crate) fn add_label(&mut self, bytes: &[u8]) -> Result<(), ProblemReason> {
-        let name = utf8(bytes)?.trim();
-        let limits = &self.options.limits;
-        if name.is_empty() {
-            return Ok(());
-        }
-        if name.len() > limits.label_bytes {
-            let (bytes, limit_bytes) = (name.len(), limits.label_bytes);
-            return Err(ProblemReason::LabelTooLong { bytes, limit_bytes });
-        }
-        let code = self.labels.code(name);
-        let first = self.first_label();
-        let found = self.label_codes.len() - first + 1;
-        if self.label_codes[first..].contains(&code) {
-            return Ok(());
-        }
-        if found > limits.labels_per_row {
-            return Err(ProblemReason::TooManyLabels { found, limit: limits.labels_per_row });
-        }
-        if found > 1 && self.arity == LabelArity::Single {
-            return Err(ProblemReason::SeveralLabels);
-        }
-        self.label_codes.push(code);
-        Ok(())
-    }
-
-    fn first_label(&self) -> usize {
-        self.label_ends.last().map_or(0, |&end| end as usize)
+        self.labels.add(bytes, self.options)
     }
 
     fn put_split(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
@@ -457,10 +349,12 @@ impl<'a> RowSink<'a> {
             let limit_bytes = MAX_SPLIT_NAME_BYTES;
             return Err(ProblemReason::SplitTooLong { bytes: name.len(), limit_bytes });
         }
-        self.split = match self.splits.names.get(self.splits.last as usize) {
-            Some(last) if last == name => self.splits.last as u16,
-            _ => self.splits.code(&canonical_split_name(name)).min(u32::from(NO_SPLIT)) as u16,
+        // A split is mostly that of the row before, and then its canonical name is known too.
+        let code = match self.splits.is_last(name) {
+            true => self.splits.last(),
+            false => self.splits.code(&canonical_split_name(name)),
         };
+        self.split = code.min(u32::from(NO_SPLIT)) as u16;
         Ok(())
     }
 
@@ -472,7 +366,7 @@ impl<'a> RowSink<'a> {
         let Some(form) = self.pending.take() else {
             return self.reject_row(position(), Some(Target::Text), ProblemReason::MissingText);
         };
-        if (self.labels.names.len(), self.splits.names.len()) != self.known {
+        if (self.labels.table.names.len(), self.splits.names.len()) != self.known {
             self.check_tables()?;
         }
         if self.problems.total > 0 && self.options.on_error == OnError::Fail {
@@ -481,7 +375,7 @@ impl<'a> RowSink<'a> {
             return Ok(());
         }
         self.hashes.push(form.hash);
-        self.label_ends.push(self.label_codes.len() as u32);
+        self.labels.end_row();
         self.row_splits.push(self.file_split.unwrap_or(self.split));
         let rows = self.hashes.len();
         for column in &mut self.columns {
@@ -495,7 +389,7 @@ impl<'a> RowSink<'a> {
         self.counts.rows += 1;
         self.rows += 1;
         self.start_row();
-        let bytes = self.texts.bytes() + self.column_bytes + 4 * self.label_codes.len() + 16 * rows;
+        let bytes = self.texts.bytes() + self.column_bytes + self.labels.bytes() + 16 * rows;
         if rows >= self.options.limits.batch_rows || bytes >= self.options.limits.batch_bytes {
             self.flush(bytes)?;
         }
@@ -554,10 +448,11 @@ impl<'a> RowSink<'a> {
         Ok(SinkResult {
             columns: self.columns.iter().map(typed).collect(),
             drafts: self.writer.finish()?,
-            labels: self.labels,
+            arity: self.labels.arity,
+            labels: self.labels.table,
             splits: self.splits,
-            arity: self.arity,
             problems: self.problems,
+            notes: self.notes,
             empty_texts: self.empty_texts,
             chars: self.chars,
             words: self.words,
@@ -566,7 +461,7 @@ impl<'a> RowSink<'a> {
     }
 
     fn start_row(&mut self) {
-        self.known = (self.labels.names.len(), self.splits.names.len());
+        self.known = (self.labels.table.names.len(), self.splits.names.len());
         self.split = NO_SPLIT;
         self.has_split = false;
         self.pending = None;
@@ -575,8 +470,8 @@ impl<'a> RowSink<'a> {
     fn take_back_row(&mut self) {
         let rows = self.hashes.len();
         self.texts.truncate(rows);
-        self.label_codes.truncate(self.first_label());
-        self.labels.truncate(self.known.0);
+        self.labels.take_back();
+        self.labels.table.truncate(self.known.0);
         self.splits.truncate(self.known.1);
         for column in &mut self.columns {
             column.truncate(rows);
@@ -587,7 +482,7 @@ impl<'a> RowSink<'a> {
     fn check_tables(&self) -> Result<(), ImportError> {
         let limits = &self.options.limits;
         let file = || self.file.clone();
-        if self.labels.names.len() > limits.classes {
+        if self.labels.table.names.len() > limits.classes {
             let column = LABEL_COLUMN.to_owned();
             return Err(ImportError::TooManyClasses {
                 file: file(),
@@ -610,12 +505,13 @@ impl<'a> RowSink<'a> {
         });
         let columns = columns.collect();
         let take_u16 = std::mem::replace(&mut self.row_splits, Vec::with_capacity(rows));
+        let (label_codes, label_ends) = self.labels.take();
         let batch = BatchRows {
             texts: self.texts.take(None),
             columns,
-            label_codes: std::mem::take(&mut self.label_codes),
-            label_ends: std::mem::take(&mut self.label_ends),
-            arity: self.arity,
+            label_codes,
+            label_ends,
+            arity: self.labels.arity,
             splits: take_u16,
             hashes: std::mem::replace(&mut self.hashes, Vec::with_capacity(rows)),
             bytes,
@@ -629,9 +525,4 @@ impl<'a> RowSink<'a> {
         }
         Ok(())
     }
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, ProblemReason> {
-    simdutf8::compat::from_utf8(bytes)
-        .map_err(|error| ProblemReason::NotUtf8 { at: error.valid_up_to() + 1 })
 }

@@ -127,7 +127,7 @@ pub(crate) fn is_header(first: &[String], rest: &[Vec<String>], options: &Import
     let is_name = |field: &&str| {
         !field.is_empty() && field.len() <= LONGEST_HEADER_FIELD && field.parse::<f64>().is_err()
     };
-    if !trimmed.iter().all(|field| is_name(field)) {
+    if !trimmed.iter().all(is_name) {
         return false;
     }
     let distinct = (1..trimmed.len()).all(|at| !trimmed[..at].contains(&trimmed[at]));

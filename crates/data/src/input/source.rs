@@ -245,6 +245,9 @@ fn guess_encoding(beginning: &[u8], whole: bool) -> (&'static Encoding, bool) {
     if broken <= cut || sound > 4 * broken { (UTF_8, false) } else { (WINDOWS_1252, true) }
 }
 
+/// A stream from its first byte on.
+type FromStart<'r> = Chain<Cursor<Vec<u8>>, Box<dyn Read + 'r>>;
+
 /// A reader of which the first bytes are known.
 struct Beginning<'r> {
     bytes: Vec<u8>,
@@ -260,7 +263,7 @@ impl<'r> Beginning<'r> {
         Ok(Self { bytes, whole, rest: reader })
     }
 
-    fn into_reader(self) -> Box<Chain<Cursor<Vec<u8>>, Box<dyn Read + 'r>>> {
+    fn into_reader(self) -> Box<FromStart<'r>> {
         Box::new(Cursor::new(self.bytes).chain(self.rest))
     }
 }

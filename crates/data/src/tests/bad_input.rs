@@ -238,7 +238,7 @@ fn the_encoding_of_a_late_byte_is_not_guessed() {
 #[test]
 fn binary_files_are_not_taken_for_text() {
     let store = FolderStore::new().unwrap();
-    let bytes: Vec<u8> = (0..2000u32).map(|i| (i * 7919 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..2000u32).map(|i| ((i * 7919) >> 3) as u8).collect();
     let error = import_bytes(&store, "a.bin", &bytes, &ImportOptions::default()).unwrap_err();
     assert!(matches!(error, ImportError::UnknownFormat { .. }), "{error}");
 }

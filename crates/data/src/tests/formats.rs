@@ -283,7 +283,7 @@ fn files_with_different_columns_become_one_version() {
     assert_eq!(rows(&store, &result.manifest), expect);
     // The first part was written with `age` as an int and converted afterwards.
     assert_eq!(result.manifest.schema.columns[0].column_type, ColumnType::String);
-    assert_eq!(result.report.notes.len(), 1, "{:?}", result.report.notes);
+    assert_eq!(result.report.notes.len(), 2, "{:?}", result.report.notes);
 }
 
 #[test]

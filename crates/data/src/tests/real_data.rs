@@ -9,6 +9,9 @@ use crate::{
     NoProgress, Source, export, import,
 };
 
+/// Files, each with the split of all its rows.
+type FileSplits<'a> = &'a [(&'a str, Option<&'a str>)];
+
 fn folder() -> Option<PathBuf> {
     let folder = real_data();
     if folder.is_none() {
@@ -20,7 +23,7 @@ fn folder() -> Option<PathBuf> {
 fn import_files(
     store: &FolderStore,
     folder: &Path,
-    files: &[(&str, Option<&str>)],
+    files: FileSplits<'_>,
     options: &ImportOptions,
 ) -> Imported {
     let sources = files.iter().map(|(file, split)| Source {
@@ -37,7 +40,7 @@ fn sets_in_jsonl() {
     let both = [("train.jsonl", Some("train")), ("test.jsonl", Some("test"))];
     let three = [both[0], ("valid.jsonl", Some("valid")), both[1]];
     // The published numbers of rows and classes.
-    let sets: [(&str, &[(&str, Option<&str>)], &[u64], usize); 7] = [
+    let sets: [(&str, FileSplits<'_>, &[u64], usize); 7] = [
         ("banking77", &both, &[10_003, 3_080], 77),
         ("clinc150", &three, &[15_000, 3_000, 4_500], 150),
         ("trec", &both, &[5_452, 500], 6),

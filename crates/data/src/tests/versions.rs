@@ -210,6 +210,11 @@ fn resplitting_redraws_or_assigns() {
     rows(&store, &manifest);
 }
 
+fn split_of(id: u64, dice: u64) -> Option<String> {
+    let fold = id % dice;
+    (fold > 0).then(|| format!("s{fold}"))
+}
+
 /// Imports, appends, relabels and resplits at random, against plain vectors of rows.
 #[test]
 fn random_histories_match_a_simple_model() {
@@ -244,12 +249,11 @@ fn random_histories_match_a_simple_model() {
                 (Some(dataset), 1) => {
                     let dice = 2 + random.below(3);
                     for (id, row) in model.iter_mut().enumerate() {
-                        row.split =
-                            (id as u64 % dice > 0).then(|| format!("s{}", id as u64 % dice));
+                        row.split = split_of(id as u64, dice);
                     }
                     let mut assign = |batch: &crate::Batch, row: usize| {
                         let id = batch.row_id(row);
-                        (id % dice > 0).then(|| format!("s{}", id % dice))
+                        split_of(id, dice)
                     };
                     resplit(&dataset, &store, &small_limits(), Resplit::Assign(&mut assign))
                         .unwrap()
