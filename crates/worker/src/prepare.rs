@@ -66,8 +66,12 @@ fn not_fetched(hash: BlobHash, error: &CallError) -> JobFailure {
     causes.extend(source_chain(error));
     // Another worker may have the room or the luck; a blob that is gone is gone for all.
     let retryable = !matches!(error, CallError::BlobNotFound(_));
+    let hint = match error {
+        CallError::Blob(error) => error.hint(),
+        _ => None,
+    };
     let message = format!("the input {} could not be fetched", hash.short());
-    JobFailure { message, causes, hint: None, retryable }
+    JobFailure { message, causes, hint, retryable }
 }
 
 /// Stores the files of a job that succeeded.

@@ -33,6 +33,8 @@ pub struct ProbeRequest {
     pub steps: u64,
     /// How long each step takes.
     pub step_ms: u64,
+    /// Allocates and touches this much more in each step, and holds it to the end.
+    pub allocate_bytes_per_step: u64,
     /// Keeps a checkpoint after every so many steps; 0 for none.
     pub checkpoint_every: u64,
     /// Kills its own process, without a word, before this step of the first attempt.
@@ -71,10 +73,10 @@ impl JobHandler for Probe {
         if request.file_cache_bytes > 0 {
             fill_file_cache(context, request.file_cache_bytes)?;
         }
-        let held = allocate(request.allocate_bytes);
+        let mut held = allocate(request.allocate_bytes);
         pause(context, &request, request.hold_ms);
         let resumed_from = checkpointed_step(context)?;
-        let steps_done = count(context, &request, resumed_from)?;
+        let steps_done = count(context, &request, resumed_from, &mut held)?;
         if let Some(message) = request.panic {
             panic!("{message}");
         }
@@ -170,6 +172,7 @@ fn count(
     context: &JobContext,
     request: &ProbeRequest,
     resumed_from: u64,
+    held: &mut Vec<Vec<u8>>,
 ) -> Result<u64, JobFailure> {
     for step in resumed_from..request.steps {
         if !request.ignore_stop && context.is_cancelled() {
@@ -182,6 +185,7 @@ fn count(
         if resumed_from == 0 && request.crash_at_step == Some(step) {
             std::process::abort();
         }
+        held.extend(allocate(request.allocate_bytes_per_step));
         pause(context, request, request.step_ms);
         let done = step + 1;
         let fraction = done as f32 / request.steps as f32;

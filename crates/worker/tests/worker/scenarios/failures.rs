@@ -4,7 +4,7 @@ use corral_worker_api::{Event, Outcome, Start, StopReason};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::cluster::{AMPLE, Cluster, start};
+use crate::cluster::{AMPLE, Cluster, start, with_inputs};
 use crate::harness::Test;
 use crate::processes::{children, is_alive, kill, wait_until};
 use crate::server::Listen;
@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     ("a_directory_is_used_by_one_worker", one_worker_a_directory),
     ("a_refused_worker_ends_and_says_why", a_refused_worker),
     ("attempts_that_nobody_waits_for_are_stopped_at_hello", forgotten_at_hello),
+    ("a_full_disk_fails_the_job_and_not_the_worker", a_full_disk),
     ("random_kills_lose_and_double_nothing", random_kills),
 ];
 
@@ -197,6 +198,54 @@ fn forgotten_at_hello() {
     wait_until("it is stopped", || !is_alive(process));
     let dir = cluster.attempt_dir(attempt);
     wait_until("its files are gone", || !dir.exists());
+}
+
+/// A small file system of its own for the worker's directory; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=24m", "corral-test"]).arg(&at);
+        mount.output().is_ok_and(|mounted| mounted.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Also while something still uses it: it goes with its last user.
+        let mut unmount = std::process::Command::new("umount");
+        let _ = unmount.arg("-l").arg(&self.0).status();
+    }
+}
+
+fn a_full_disk() {
+    let mut cluster = Cluster::prepare(|dir| Listen::Unix(dir.join("socket")), &[]);
+    let Some(_disk) = SmallDisk::mount(cluster.data_dir()) else {
+        return println!("skipped: this user cannot mount a small file system");
+    };
+    cluster.start_worker();
+    let attempt = cluster.probe(json!({"file_cache_bytes": 100 << 20, "log_lines": 1}));
+    match cluster.server.wait_for_end(attempt) {
+        Outcome::Failed { message, retryable, .. } => {
+            assert!(message.contains("No space left") && retryable, "{message}");
+        }
+        other => panic!("expected a failure, got {other:?}"),
+    }
+    // The store leaves the disk its reserve, which this disk does not have.
+    let input = cluster.server.add_blob(&[1; 1000]);
+    let attempt = cluster.submit(with_inputs(start("probe", json!({}), AMPLE), &[input]));
+    match cluster.server.wait_for_end(attempt) {
+        Outcome::Failed { causes, hint, retryable, .. } => {
+            assert!(causes.iter().any(|cause| cause.contains("do not fit")), "{causes:?}");
+            assert!(hint.is_some() && retryable);
+        }
+        other => panic!("expected a failure, got {other:?}"),
+    }
+    let attempt = cluster.probe(json!({"log_lines": 5}));
+    let outcome = cluster.server.wait_for_end(attempt);
+    assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
 }
 
 /// Kills of worker, launcher, job processes and server in a random order: every attempt ends

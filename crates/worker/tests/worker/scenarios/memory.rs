@@ -156,11 +156,15 @@ fn under_pressure() {
 fn a_raised_limit() {
     for settings in [&["enforcement=watchdog"][..], &[]] {
         let cluster = Cluster::start_with(settings);
-        let request = json!({"hold_ms": 1500, "allocate_bytes": 0, "steps": 1, "step_ms": 1});
-        let attempt = cluster.probe_within(64 * MIB, request);
+        // It grows past its first limit, slowly enough for the second to arrive before.
+        let growing = json!({"steps": 100, "step_ms": 10, "allocate_bytes_per_step": MIB});
+        let attempt = cluster.probe_within(64 * MIB, growing);
         cluster.server.wait_for_process(attempt);
         cluster.server.command(Command::SetLimits { attempt, limits: limits(AMPLE) });
-        assert!(matches!(cluster.server.wait_for_end(attempt), Outcome::Succeeded { .. }));
+        match cluster.server.wait_for_end(attempt) {
+            Outcome::Succeeded { result, .. } => assert_eq!(result["allocated_bytes"], 100 * MIB),
+            other => panic!("expected success, got {other:?}"),
+        }
         let lowered = cluster.probe(json!({"allocate_bytes": 120 * MIB, "hold_ms": 600_000}));
         cluster.server.wait_for("usage", |records| {
             let used = records.usage.attempts.iter().find(|usage| usage.attempt == lowered)?;
