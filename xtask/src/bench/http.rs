@@ -1,6 +1,6 @@
 //! Predictions over HTTP.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -53,7 +53,15 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
     let (train, test) = (folder.join("train.jsonl"), folder.join("test.jsonl"));
     corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
     corral(&[
-        "train", "banking", "--dataset", "banking", "--encoder", "none", "--trials", "1", "--wait",
+        "train",
+        "banking",
+        "--dataset",
+        "banking",
+        "--encoder",
+        "none",
+        "--trials",
+        "1",
+        "--wait",
     ])?;
     corral(&["deploy", "banking", "--name", "banking"])?;
 

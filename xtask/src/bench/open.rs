@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use corral_classifier::{
-    ClassEntry, DenseRows, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model,
-    ModelSpec, Precision, Thresholds,
-};
 use corral_classifier::{Calibration, PredictOptions, model::Scratch};
+use corral_classifier::{
+    ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model, ModelSpec,
+    Precision, Thresholds,
+};
 
 use super::report::Figure;
 use super::{REPETITIONS, data, root};
@@ -25,9 +25,9 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
     let lexicon = Lexicon::fit(&texts, &LexicalConfig::words_and_characters())?;
     let (columns, outputs) = (lexicon.columns(), WANTED_BYTES / 4 / lexicon.columns());
     // Any weights will do: what is measured does not depend on them.
-    let weights = (0..columns * outputs).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 1000.0);
-    let weights = DenseRows::from_values(outputs, weights.collect());
-    let head = LinearHead::from_column_major(&weights, &vec![0.0; outputs], Precision::F32)?;
+    let weights: Vec<f32> =
+        (0..columns * outputs).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 1000.0).collect();
+    let head = LinearHead::from_column_major(&weights, vec![0.0; outputs], Precision::F32)?;
     let classes = (0..outputs).map(|class| ClassEntry {
         id: format!("class-{class}"),
         name: format!("Class {class}"),

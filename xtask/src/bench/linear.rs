@@ -1,0 +1,68 @@
+//! TF-IDF and one linear SVM, against scikit-learn.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use super::report::Figure;
+use super::{REPETITIONS, data, example, json_of, number, root};
+
+/// The regularisation of both.
+const COST: &str = "1";
+
+pub fn run() -> anyhow::Result<Vec<Figure>> {
+    let ours = example("corral-training", "svm_speed", "")?;
+    let python = environment()?;
+    let script = root().join("bench/peers/sklearn_linear.py");
+    let data = data()?;
+    let once = |program: &Path, script: Option<&Path>| -> anyhow::Result<Value> {
+        let mut command = Command::new(program);
+        command.args(script).args(["svm", COST, "1"]).env("CORRAL_TEST_DATA", &data);
+        json_of(&mut command)
+    };
+    let (mut seconds, mut peer_seconds, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut accuracy, mut peer_accuracy) = (Vec::new(), Vec::new());
+    for _ in 0..REPETITIONS {
+        let mine = once(&ours, None)?;
+        let peer = once(&python, Some(&script))?;
+        seconds.push(number(&mine, "cpu_seconds")?);
+        peer_seconds.push(number(&peer, "cpu_seconds")?);
+        ratios.push(number(&mine, "cpu_seconds")? / number(&peer, "cpu_seconds")?);
+        accuracy.push(100.0 * number(&mine, "accuracy")?);
+        peer_accuracy.push(100.0 * number(&peer, "accuracy")?);
+    }
+    let note = "Banking77's official split, words 1–2 and characters 3–5, C = 1, one thread, \
+                features included, scikit-learn 1.9.1 with liblinear";
+    let figure = |what: &str, asked: &str, unit, values| Figure {
+        what: what.to_owned(),
+        asked: asked.to_owned(),
+        unit,
+        values,
+        note: note.to_owned(),
+    };
+    Ok(vec![
+        figure("CPU time against scikit-learn's", "≤ 0.25", "times", ratios),
+        figure("Corral, one fit", "", "CPU-s", seconds),
+        figure("scikit-learn, one fit", "", "CPU-s", peer_seconds),
+        figure("test accuracy, Corral", "within 0.3 points", "%", accuracy),
+        figure("test accuracy, scikit-learn", "", "%", peer_accuracy),
+    ])
+}
+
+/// A Python with the peers installed, made at the first use.
+fn environment() -> anyhow::Result<PathBuf> {
+    let folder = root().join("target/bench-peers");
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status()?;
+        ensure!(made.success(), "python3 -m venv failed");
+    }
+    let installed = Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(root().join("bench/peers/requirements.txt"))
+        .status()?;
+    ensure!(installed.success(), "the peers could not be installed");
+    Ok(python)
+}
