@@ -108,6 +108,9 @@ const FEW_FOLDS: usize = 3;
 /// Rows times blocks of classes from which there are few folds.
 const FEW_FOLDS_FROM: usize = 500_000;
 
+/// The process itself: its code, its allocator's slack, the encoder's buffers.
+const PROCESS_BYTES: usize = 64 << 20;
+
 /// What a run is expected to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -280,5 +283,6 @@ fn memory_bytes(
         .max()
         .unwrap_or(0);
     // Each thread works on the fold of one trial.
-    (texts + lexical + embeddings + predictions + scores + threads * largest_fit) as u64
+    (PROCESS_BYTES + texts + lexical + embeddings + predictions + scores + threads * largest_fit)
+        as u64
 }

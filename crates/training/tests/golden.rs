@@ -1,4 +1,5 @@
 //! Learners, metrics and calibration against scikit-learn's answers: `golden/generate.py`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use corral_training::learner::{
     BlockTargets, DenseView, FeatureRows, LANES, Lanes, SoftmaxSettings, SoftmaxTargets,

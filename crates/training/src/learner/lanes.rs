@@ -62,10 +62,10 @@ impl Lanes {
     /// The largest lane.
     #[inline(always)]
     pub fn largest(self) -> f32 {
-        let mut half = [0f32; 8];
-        for lane in 0..8 {
-            half[lane] =
-                if self.0[lane] > self.0[lane + 8] { self.0[lane] } else { self.0[lane + 8] };
+        let (low, high) = self.0.split_at(LANES / 2);
+        let mut half = [0f32; LANES / 2];
+        for (half, (low, high)) in half.iter_mut().zip(low.iter().zip(high)) {
+            *half = if low > high { *low } else { *high };
         }
         let mut largest = half[0];
         for &value in &half[1..] {

@@ -350,10 +350,10 @@ impl RowWork {
     #[inline(always)]
     fn resume<const FUSED: bool>(&mut self, kept: &[Lanes], log_total: f32) -> f32 {
         let mut gap = Lanes::ZERO;
+        self.logs.copy_from_slice(kept);
         for block in 0..self.used.len() {
-            self.logs[block] = kept[block];
             for lane in 0..LANES {
-                let log = kept[block].0[lane];
+                let log = self.logs[block].0[lane];
                 let value = self.used[block].0[lane] * exp::<FUSED>(log);
                 self.before[block].0[lane] = value;
                 gap.0[lane] += value * (log - self.scores[block].0[lane] + log_total);

@@ -1,5 +1,4 @@
 //! Data sets for tests and examples, read where `CORRAL_TEST_DATA` says.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,26 +54,6 @@ impl DataSet {
         self.splits.push(split);
     }
 
-    /// Each `step`-th row of the training split, and all others.
-    pub fn thinned(mut self, step: usize) -> Self {
-        let mut seen = 0;
-        let keep: Vec<bool> = self
-            .splits
-            .iter()
-            .map(|split| {
-                seen += usize::from(*split == Split::Train);
-                *split != Split::Train || seen % step == 0
-            })
-            .collect();
-        let mut at = keep.iter();
-        self.texts.retain(|_| *at.next().unwrap());
-        let mut at = keep.iter();
-        self.labels.retain(|_| *at.next().unwrap());
-        let mut at = keep.iter();
-        self.splits.retain(|_| *at.next().unwrap());
-        self
-    }
-
     pub fn rows(&self) -> TrainingRows<'_> {
         let names: BTreeSet<&str> = self.labels.iter().flatten().map(String::as_str).collect();
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -113,7 +92,8 @@ fn load_onet(folder: &Path, set: &mut DataSet) {
     }
     for (title, codes) in titles {
         let hash = blake3::hash(title.as_bytes());
-        let is_test = u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()) % 10 == 0;
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        let is_test = u64::from_le_bytes(*first) % 10 == 0;
         let split = if is_test { Split::Test } else { Split::Train };
         set.push(title, codes.into_iter().collect(), split);
     }
