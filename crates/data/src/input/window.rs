@@ -6,6 +6,8 @@ use memchr::{memchr, memchr_iter};
 
 /// What is read at a time: fits the second-level cache with what is made of it.
 const WINDOW_BYTES: usize = 256 * 1024;
+/// What is read first: most files that are looked into are small.
+const FIRST_WINDOW_BYTES: usize = 8 * 1024;
 
 pub(crate) struct Window<R> {
     source: R,
@@ -24,7 +26,7 @@ impl<R: Read> Window<R> {
     pub(crate) fn new(source: R) -> Self {
         Self {
             source,
-            buffer: vec![0; WINDOW_BYTES],
+            buffer: vec![0; FIRST_WINDOW_BYTES],
             filled: 0,
             at_end: false,
             start: 0,
@@ -68,11 +70,13 @@ impl<R: Read> Window<R> {
     /// Reads on until the buffer is full or the source ends; grows when nothing is consumed.
     pub(crate) fn refill(&mut self) -> io::Result<()> {
         self.count_lines_to(self.start);
+        let was_full = self.filled == self.buffer.len();
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= self.start;
         self.start = 0;
         self.counted_to = 0;
-        if self.filled > self.buffer.len() / 2 {
+        let small = self.buffer.len() < WINDOW_BYTES;
+        if self.filled > self.buffer.len() / 2 || (small && was_full) {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
         while self.filled < self.buffer.len() {

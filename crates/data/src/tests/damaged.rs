@@ -71,12 +71,12 @@ fn text_formats() {
     let jsonl =
         "{\"text\": \"a\\u00e9\", \"label\": [\"x\", \"y\"], \"n\": 1.5, \"v\": {\"k\": [1]}}\n"
             .repeat(4);
-    fuzz("a.csv", csv.as_bytes(), 1000);
-    fuzz("a", csv.as_bytes(), 300);
-    fuzz("a.jsonl", jsonl.as_bytes(), 1000);
-    fuzz("a.txt", csv.as_bytes(), 200);
+    fuzz("a.csv", csv.as_bytes(), 600);
+    fuzz("a", csv.as_bytes(), 150);
+    fuzz("a.jsonl", jsonl.as_bytes(), 600);
+    fuzz("a.txt", csv.as_bytes(), 100);
     let utf16: Vec<u8> = csv.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    fuzz("a.csv", &utf16, 300);
+    fuzz("a.csv", &utf16, 150);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn parquet_files() {
     for name in
         ["plain-snappy.parquet", "plain-none.parquet", "plain-zstd.parquet", "lists.parquet"]
     {
-        fuzz(name, &golden(name), 500);
+        fuzz(name, &golden(name), 250);
     }
 }
 
@@ -101,7 +101,7 @@ fn parquet_files() {
 fn arrow_files() {
     for name in ["plain-lz4.arrow", "plain-zstd.arrow", "plain-uncompressed.arrow", "plain.arrows"]
     {
-        fuzz(name, &golden(name), 600);
+        fuzz(name, &golden(name), 300);
     }
 }
 
