@@ -145,7 +145,7 @@ impl Spool {
         if room && dropped > 0 {
             add(Event::Log {
                 stream: LogStream::System,
-                line: format!("{dropped} log lines were dropped while the server was away"),
+                line: format!("{dropped} lines were dropped while the server was away"),
             })?;
             dropped = 0;
         }

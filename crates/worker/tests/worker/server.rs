@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::tls::TlsListener;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_types::{AttemptId, BlobHash};
 use corral_worker_api::{
     Acknowledged, AttemptEvent, Command, Commands, Event, EventBatch, Hello, Numbered, Outcome,
-    Poll, Usage, Welcome,
+    Poll, Usage, WORKER_HEADER, Welcome,
 };
 
 /// How long a test waits for what it expects; far more than it takes on a busy machine.
@@ -350,9 +350,17 @@ fn blobs_of(event: &Event) -> Vec<BlobHash> {
     }
 }
 
-/// Also answers HEAD.
-async fn get_blob(State(shared): Context, Path(hash): Path<String>) -> Response {
+/// Also answers HEAD. Bytes are only for a worker that says which it is.
+async fn get_blob(
+    State(shared): Context,
+    Path(hash): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
     let mut records = shared.records.lock().unwrap();
+    let caller = headers.get(WORKER_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let is_known = records.hellos.iter().any(|hello| Some(hello.worker) == caller);
+    assert!(method == Method::HEAD || is_known, "a stranger reads inputs");
     let Some(bytes) = records.blobs.get(&hash.parse().unwrap()).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
