@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Random, golden, import_bytes, imported, rows, small_limits};
+use super::{Random, golden, import_bytes, imported, quick_store, rows, small_limits};
 use crate::{
     Dataset, ExportFormat, ExportOptions, FolderStore, ImportOptions, Limits, Manifest, NoProgress,
     OnError, Source, export, import,
@@ -48,8 +48,13 @@ fn survive(store: &FolderStore, name: &str, bytes: &[u8], options: &ImportOption
     }
 }
 
+/// `CORRAL_FUZZ_FACTOR` makes the rounds as many times more, for a long look.
+fn factor() -> u64 {
+    std::env::var("CORRAL_FUZZ_FACTOR").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 fn fuzz(name: &str, bytes: &[u8], rounds: u64) {
-    let store = FolderStore::new().unwrap();
+    let store = quick_store();
     let options = ImportOptions {
         on_error: OnError::Skip,
         limits: Limits { batch_rows: 3, ..Limits::default() },
@@ -58,7 +63,7 @@ fn fuzz(name: &str, bytes: &[u8], rounds: u64) {
     for cut in (0..bytes.len()).step_by(1 + bytes.len() / 50) {
         survive(&store, name, &bytes[..cut], &options);
     }
-    for seed in 0..rounds {
+    for seed in 0..rounds * factor() {
         let mut random = Random(seed);
         survive(&store, name, &damage(bytes, &mut random), &options);
     }
@@ -112,7 +117,7 @@ fn xlsx_files() {
 
 #[test]
 fn truncated_wrappings_are_errors_not_ends() {
-    let store = FolderStore::new().unwrap();
+    let store = quick_store();
     let csv = "text,label\nsome text,x\n".repeat(1000);
     let zstd = zstd::encode_all(csv.as_bytes(), 3).unwrap();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -129,7 +134,7 @@ fn truncated_wrappings_are_errors_not_ends() {
 /// Damage to the store's own files: opening and reading give an error that names the file.
 #[test]
 fn files_of_the_store() {
-    let store = FolderStore::new().unwrap();
+    let store = quick_store();
     let options = ImportOptions { limits: small_limits(), ..ImportOptions::default() };
     let jsonl: String = (0..20)
         .map(|i| format!("{{\"text\": \"é {i}\", \"label\": [\"x{i}\", \"y\"], \"split\": \"s{}\", \"n\": {i}, \"s\": \"v\"}}\n", i % 3))

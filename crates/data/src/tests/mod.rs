@@ -154,6 +154,11 @@ impl Random {
     }
 }
 
+/// A store in memory where there is such a folder: thousands of small files are slow on disks.
+pub(crate) fn quick_store() -> FolderStore {
+    FolderStore::within(Path::new("/dev/shm")).or_else(|_| FolderStore::new()).unwrap()
+}
+
 pub(crate) fn golden(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     std::fs::read(path).unwrap()

@@ -1,6 +1,6 @@
 //! What is exported imports again as the same.
 
-use super::{PlainRow, Random, import_bytes, imported, rows, small_limits};
+use super::{PlainRow, Random, import_bytes, imported, quick_store, rows, small_limits};
 use crate::{
     Dataset, ExportFormat, ExportOptions, FolderStore, Format, ImportOptions, Manifest, RowIds,
     export,
@@ -60,7 +60,7 @@ fn every_format_gives_the_same_rows_back() {
         (ExportFormat::Arrow, Format::ArrowFile),
     ];
     for seed in 0..24 {
-        let store = FolderStore::new().unwrap();
+        let store = quick_store();
         let options = ImportOptions { limits: small_limits(), ..ImportOptions::default() };
         let source = jsonl(seed, seed % 2 == 1);
         let original =

@@ -2,7 +2,7 @@
 
 use corral_types::Explain;
 
-use super::{Random, import_bytes, rows, small_limits, source, texts};
+use super::{Random, import_bytes, quick_store, rows, small_limits, source, texts};
 use crate::{
     Dataset, DrawFrom, DrawSplits, FolderStore, Fraction, ImportError, ImportOptions, LabelArity,
     Limits, Manifest, ManifestError, NewLabels, NoProgress, OnError, Resplit, ReviseError, import,
@@ -220,7 +220,7 @@ fn split_of(id: u64, dice: u64) -> Option<String> {
 fn random_histories_match_a_simple_model() {
     for seed in 0..40 {
         let mut random = Random(seed);
-        let store = FolderStore::new().unwrap();
+        let store = quick_store();
         let mut model: Vec<super::PlainRow> = Vec::new();
         let mut version: Option<Manifest> = None;
         for _ in 0..6 {
