@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use corral_journal::{JournalError, Pending};
+use corral_journal::JournalError;
 use corral_types::{Caller, JobId, Timestamp, WorkerId};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -10,8 +10,7 @@ use tokio::sync::Notify;
 use crate::engine::{Engine, Errand};
 use crate::error::JobsError;
 use crate::metric;
-use crate::record::Record;
-use crate::service::{EngineAtWork, Shared, Unkept, UntilKept, locked, visible};
+use crate::service::{EngineAtWork, Shared, UntilKept, locked, visible};
 
 /// Records are handed to the journal in batches below its limit.
 const BATCH_BYTES: usize = 4 << 20;
@@ -70,14 +69,45 @@ impl Shared {
         }
     }
 
-    /// Puts the engine's records into the journal's queue and does its errands.
+    /// Puts the engine's records into the journal's queue and does its errands. A caller
+    /// that goes away in the middle leaves what is left to the next.
     async fn send_off(&self, at_work: &mut EngineAtWork) -> Result<(), JobsError> {
-        let records = at_work.engine.take_records();
-        let story = at_work.engine.take_story();
-        let mut complete = Vec::new();
-        for errand in at_work.engine.take_errands() {
+        self.collect(at_work);
+        if let Err(error) = self.enqueue(at_work).await {
+            // The engine is ahead of the disk now, and stays so.
+            self.fail(&error);
+            return Err(JobsError::Journal(error));
+        }
+        let unkept = &at_work.outgoing.unkept;
+        if !(unkept.pending.is_empty() && unkept.story.is_empty() && unkept.complete.is_empty()) {
+            let place = self.unkept.reserve().await.map_err(|_| JobsError::Stopping)?;
+            at_work.outgoing.unkept.last = at_work.last_enqueued;
+            place.send(std::mem::take(&mut at_work.outgoing.unkept));
+        }
+        // A worker may start before its assignment is on disk: if that is lost, hello tells
+        // it to forget.
+        for worker in std::mem::take(&mut at_work.outgoing.woken) {
+            self.poll_of(worker).notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Takes over what the engine decided.
+    fn collect(&self, at_work: &mut EngineAtWork) {
+        let EngineAtWork { engine, outgoing, bytes_since_snapshot, .. } = at_work;
+        for record in engine.take_records() {
+            metric::count_record(&record);
+            let bytes = record.encode();
+            *bytes_since_snapshot += bytes.len() as u64;
+            outgoing.records.push_back(bytes);
+        }
+        for entry in engine.take_story() {
+            metric::count_entry(&entry);
+            outgoing.unkept.story.push(entry);
+        }
+        for errand in engine.take_errands() {
             match (errand, &self.ports.resident) {
-                (Errand::Complete { job }, _) => complete.push(job),
+                (Errand::Complete { job }, _) => outgoing.unkept.complete.push(job),
                 (Errand::Reclaim { worker, holder, bytes }, Some(resident)) => {
                     resident.reclaim(worker, holder, bytes);
                 }
@@ -87,54 +117,28 @@ impl Shared {
                 (Errand::Reclaim { .. } | Errand::ResidentLease { .. }, None) => {}
             }
         }
-        let woken = at_work.engine.take_woken();
-        if !records.is_empty() || !story.is_empty() || !complete.is_empty() {
-            records.iter().for_each(metric::count_record);
-            story.iter().for_each(metric::count_entry);
-            let pending = match self.enqueue(at_work, &records).await {
-                Ok(pending) => pending,
-                Err(error) => {
-                    // The engine is ahead of the disk now, and stays so.
-                    self.fail(&error);
-                    return Err(JobsError::Journal(error));
-                }
-            };
-            let unkept = Unkept { pending, last: at_work.last_enqueued, story, complete };
-            self.unkept.send(unkept).await.map_err(|_| JobsError::Stopping)?;
-        }
-        // A worker may start before its assignment is on disk: if that is lost, hello tells
-        // it to forget.
-        for worker in woken {
-            self.poll_of(worker).notify_waiters();
-        }
-        Ok(())
+        outgoing.woken.append(&mut engine.take_woken());
     }
 
-    async fn enqueue(
-        &self,
-        at_work: &mut EngineAtWork,
-        records: &[Record],
-    ) -> Result<Vec<Pending>, JournalError> {
-        let mut pending = Vec::new();
-        let mut batch: Vec<Vec<u8>> = Vec::new();
-        let mut batch_bytes = 0;
-        for record in records {
-            let bytes = record.encode();
-            if batch_bytes + bytes.len() > BATCH_BYTES && !batch.is_empty() {
-                pending.push(self.journal.enqueue(&std::mem::take(&mut batch)).await?);
-                batch_bytes = 0;
-            }
-            batch_bytes += bytes.len();
-            at_work.bytes_since_snapshot += bytes.len() as u64;
-            batch.push(bytes);
+    async fn enqueue(&self, at_work: &mut EngineAtWork) -> Result<(), JournalError> {
+        while !at_work.outgoing.records.is_empty() {
+            let records = at_work.outgoing.records.make_contiguous();
+            let mut bytes = 0;
+            let count = records
+                .iter()
+                .take_while(|record| {
+                    bytes += record.len();
+                    bytes <= BATCH_BYTES
+                })
+                .count()
+                .max(1);
+            // Only waiting for room can be cut off: then nothing has been taken.
+            let pending = self.journal.enqueue(&records[..count]).await?;
+            at_work.outgoing.records.drain(..count);
+            at_work.last_enqueued = pending.last().get();
+            at_work.outgoing.unkept.pending.push(pending);
         }
-        if !batch.is_empty() {
-            pending.push(self.journal.enqueue(&batch).await?);
-        }
-        if let Some(last) = pending.last() {
-            at_work.last_enqueued = last.last().get();
-        }
-        Ok(pending)
+        Ok(())
     }
 
     /// Notes that nothing is kept any more.

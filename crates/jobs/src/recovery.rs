@@ -22,6 +22,15 @@ pub(crate) fn recover(
     recovery: Recovery,
     stories: &mut StoryWriter,
 ) -> Result<(JobsCore, u64), JobsError> {
+    if let Some(tail) = &recovery.cut_tail {
+        tracing::info!(
+            file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes,
+            "cut off records of jobs that were being written when the last process ended"
+        );
+    }
+    for file in &recovery.damaged_snapshots {
+        tracing::warn!(file = %file.display(), "went past a damaged snapshot of the jobs");
+    }
     let pieces = match recovery.snapshot {
         Some(snapshot) => read_pieces(snapshot).map_err(JobsError::Snapshot)?,
         None => Vec::new(),

@@ -5,7 +5,7 @@
 //! of the queue waits for the disk, adds to the stories, and only then lets everyone know:
 //! so whoever was answered finds what the answer says, also after a crash.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,8 +125,19 @@ pub(crate) struct Shared {
 /// The engine and how far its records have gone into the journal's queue.
 pub(crate) struct EngineAtWork {
     pub engine: Engine,
+    pub outgoing: Outgoing,
     pub last_enqueued: u64,
     pub bytes_since_snapshot: u64,
+}
+
+/// What the engine decided and the journal's queue has not taken yet. It outlives the call
+/// that led to it: a caller may go away at any moment, a decision may not.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    /// Encoded, in order.
+    pub records: VecDeque<Vec<u8>>,
+    pub unkept: Unkept,
+    pub woken: BTreeSet<WorkerId>,
 }
 
 /// How far the journal is on disk.
@@ -138,6 +149,7 @@ pub(crate) struct Kept {
 }
 
 /// What one call changed, on its way to the disk.
+#[derive(Default)]
 pub(crate) struct Unkept {
     pub pending: Vec<Pending>,
     pub last: u64,
@@ -168,7 +180,12 @@ impl JobsService {
         let last = journal.last_synced().get();
         let (unkept, unkept_receiver) = mpsc::channel(MAX_UNKEPT_CALLS);
         let shared = Arc::new(Shared {
-            engine: Mutex::new(EngineAtWork { engine, last_enqueued: last, bytes_since_snapshot }),
+            engine: Mutex::new(EngineAtWork {
+                engine,
+                outgoing: Outgoing::default(),
+                last_enqueued: last,
+                bytes_since_snapshot,
+            }),
             journal,
             stories: StoryReader::new(story_dir),
             story_writer: Arc::new(SyncMutex::new(story_writer)),

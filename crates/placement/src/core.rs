@@ -396,12 +396,16 @@ impl Placement {
         Some(lease)
     }
 
-    /// Takes a waiting task and its reservation out; whether there was one.
+    /// Takes a task that has no lease out, with what was kept for it; whether there was
+    /// anything.
     fn withdraw(&mut self, now: Timestamp, task: TaskId) -> bool {
-        let Some(waiting) = self.waiting.remove(now, &self.policy, task) else { return false };
-        self.count_queues(waiting.request.workspace);
+        let reserved = self.reservations.len();
         self.reservations.retain(|_, reservation| reservation.request.task != task);
-        true
+        let waiting = self.waiting.remove(now, &self.policy, task);
+        if let Some(waiting) = &waiting {
+            self.count_queues(waiting.request.workspace);
+        }
+        waiting.is_some() || self.reservations.len() < reserved
     }
 
     fn count_queues(&mut self, workspace: corral_types::WorkspaceId) {

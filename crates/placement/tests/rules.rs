@@ -387,6 +387,22 @@ fn the_servers_own_lease_comes_first_and_outlives_the_worker() {
 }
 
 #[test]
+fn a_claim_that_cannot_be_met_keeps_the_worker_until_it_is_given_up() {
+    let mut scene = Scene::new();
+    scene.join(1, 4 * GIB);
+    scene.submit(request(1, 3 * GIB));
+    scene.apply(Event::ResidentClaimed(ResidentClaim {
+        task: task(100),
+        workspace: WorkspaceId::from_u128(9),
+        worker: wk(1),
+        memory_request_bytes: 2 * GIB,
+        memory_limit_bytes: None,
+    }));
+    assert!(scene.submit(request(2, GIB)).is_empty());
+    assert_eq!(granted(&scene.end(100)), [2]);
+}
+
+#[test]
 fn what_runs_on_a_worker_that_joins_is_charged_before_anything_is_granted() {
     let mut scene = Scene::new();
     scene.submit(request(1, 2 * GIB));

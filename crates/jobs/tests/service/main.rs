@@ -17,7 +17,7 @@ use corral_worker_api::{
     AttemptEvent, AttemptUsage, Command, Event, LogStream, Outcome, StopReason,
 };
 use fake::{PATIENCE, Resident, START, Server, Worker, caller, later, never, request, succeeded};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 
 /// Waits until the job is in a state.
@@ -497,6 +497,28 @@ async fn the_servers_own_memory_has_a_lease_and_is_asked_back_under_pressure() {
     let Ending::Failed { failure } = ended(&server, &caller, job).await else { panic!() };
     assert_eq!(failure.reason, FailureReason::OverMemory);
     assert!(failure.message.contains("2.93 GiB") && failure.message.contains("28.0 MiB"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_go_away_leave_nothing_half_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let caller = caller(1);
+    let server = Server::start(dir.path());
+    for _ in 0..100 {
+        // Polled once, then dropped: decided, and nobody waits for the disk.
+        let _ = server.service.submit(&caller, request(1)).now_or_never();
+        tokio::task::yield_now().await;
+    }
+    server.service.submit(&caller, request(1)).await.unwrap();
+    let list = async |server: &Server| {
+        server.service.list(&caller, &JobFilter::default(), None, 500).await.unwrap().jobs
+    };
+    let before = list(&server).await;
+    assert!(before.len() > 50, "most were decided: {}", before.len());
+    server.service.stop().await;
+    drop(server);
+    let server = Server::start(dir.path());
+    assert_eq!(list(&server).await, before);
 }
 
 /// A backup copies the journal first and the stories after it, while work goes on.

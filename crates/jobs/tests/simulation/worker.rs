@@ -239,6 +239,9 @@ impl Worker {
     /// back after a while, when it says that they are lost.
     pub fn die(&mut self, now: u64, rng: &mut Rng) {
         self.session = None;
+        // An answer to the hello of an earlier life reaches nobody.
+        self.hellos += 1;
+        self.hello_until = 0;
         self.down_until = now + rng.between(100, 100_000);
         if rng.chance(20) {
             // The machine came back with an empty disk: it knows of nothing.
