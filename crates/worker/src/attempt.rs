@@ -1,6 +1,6 @@
 //! An attempt as the worker knows it, running or ended, until the server lets go of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ struct DeliveryState {
     uploaded: HashSet<BlobHash>,
     uploading: HashSet<BlobHash>,
     /// Why blobs will never be on the server.
-    refused: Option<String>,
+    refused: HashMap<BlobHash, String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -212,8 +212,9 @@ impl Attempt {
         let delivery = self.delivery();
         for index in 0..events.len() {
             let event = &mut events[index];
-            if let Some(why) = &delivery.refused {
-                tell_refusal(&mut event.event, &delivery.uploaded, why);
+            let refused = blobs_of(&event.event).find_map(|hash| delivery.refused.get(&hash));
+            if let Some(why) = refused {
+                tell_refusal(&mut event.event, why);
             } else if delivery.is_superseded(event) {
                 let line = "a checkpoint was replaced by a newer one before the server took it";
                 event.event = system_line(line);
@@ -275,7 +276,7 @@ impl Attempt {
         let mut delivery = self.delivery();
         delivery.uploading.remove(&hash);
         match refused {
-            Some(why) => delivery.refused = Some(why),
+            Some(why) => _ = delivery.refused.insert(hash, why),
             None => _ = delivery.uploaded.insert(hash),
         }
         drop(delivery);
@@ -344,10 +345,7 @@ fn blobs_of(event: &Event) -> impl Iterator<Item = BlobHash> + '_ {
 }
 
 /// Turns an event whose blobs the server will never take into one that says so.
-fn tell_refusal(event: &mut Event, uploaded: &HashSet<BlobHash>, why: &str) {
-    if blobs_of(event).all(|hash| uploaded.contains(&hash)) {
-        return;
-    }
+fn tell_refusal(event: &mut Event, why: &str) {
     match event {
         Event::Ended { outcome, .. } => {
             *outcome = Outcome::Failed {
@@ -357,9 +355,7 @@ fn tell_refusal(event: &mut Event, uploaded: &HashSet<BlobHash>, why: &str) {
                 retryable: false,
             };
         }
-        _ => {
-            *event = system_line(format!("a checkpoint could not be kept: {why}"));
-        }
+        _ => *event = system_line(format!("a checkpoint could not be kept: {why}")),
     }
 }
 
@@ -444,12 +440,17 @@ mod tests {
     async fn outputs_that_are_refused_fail_the_attempt_in_words() {
         let dir = tempfile::tempdir().unwrap();
         let (attempt, _orders) = begin(dir.path());
-        let output = BlobHash::of(b"output");
+        let [state, output] = [BlobHash::of(b"state"), BlobHash::of(b"output")];
+        attempt.record_essential(Event::Checkpoint { blob: state }).unwrap();
         attempt.record_essential(succeeded(output)).unwrap();
+        attempt.end_upload(state, Some("too large".into()));
+        let (events, missing) = attempt.deliverable(9, 1 << 20).unwrap();
+        assert_eq!((events.len(), missing), (1, vec![output]), "the output has its own chance");
         attempt.end_upload(output, Some("over quota".into()));
         let (events, missing) = attempt.deliverable(9, 1 << 20).unwrap();
         assert!(missing.is_empty());
-        let Event::Ended { outcome: Outcome::Failed { causes, .. }, .. } = &events[0].event else {
+        assert!(matches!(&events[0].event, Event::Log { line, .. } if line.contains("too large")));
+        let Event::Ended { outcome: Outcome::Failed { causes, .. }, .. } = &events[1].event else {
             panic!("{events:?}");
         };
         assert_eq!(causes, &["over quota"]);
