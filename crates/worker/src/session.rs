@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corral_types::{MIB, source_chain};
+use corral_types::{AttemptId, MIB, source_chain};
 use corral_worker_api::{Command, Hello, Numbered, PROTOCOL_VERSION, Poll, Usage};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -175,7 +175,7 @@ async fn obey(worker: &Arc<Worker>, command: Command, running: &mut JoinSet<()>)
     }
 }
 
-fn order(worker: &Worker, id: corral_types::AttemptId, order: Order) {
+fn order(worker: &Worker, id: AttemptId, order: Order) {
     // One that has ended has said so, or is about to.
     if let Some(attempt) = worker.attempts().get(&id) {
         attempt.order(order);
@@ -183,7 +183,7 @@ fn order(worker: &Worker, id: corral_types::AttemptId, order: Order) {
 }
 
 /// Lets go of an attempt: kills it where it runs, and removes its files.
-async fn forget(worker: &Arc<Worker>, id: corral_types::AttemptId) {
+async fn forget(worker: &Arc<Worker>, id: AttemptId) {
     let Some(attempt) = worker.attempts().remove(&id) else { return };
     if !attempt.order(Order::Abandon) {
         let worker = worker.clone();

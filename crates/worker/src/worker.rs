@@ -83,7 +83,7 @@ pub fn run(
     let ended = runtime.block_on(async {
         let worker = Arc::new(Worker::open(options, directory, launcher, reaper)?);
         let ended = worker.serve(shutdown).await;
-        // Removes groups and kills what is in them; blocks, but nothing else runs any more.
+        // Ends the launcher and what it started; blocks, but nothing else runs any more.
         drop(launcher_end);
         if ended.is_err() {
             kill_leftovers(&worker.directory.attempts());
