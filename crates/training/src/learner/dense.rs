@@ -11,24 +11,31 @@
 use super::lanes::{LANES, Lanes, add_scaled};
 use super::rows::FeatureRows;
 
-/// Rows of a batch: as many sums as fit into registers, beside the weights.
-pub const BATCH_ROWS: usize = 8;
+/// Rows of a batch. Weights of a thousand classes come from the last cache: once for so many
+/// rows, their way is no longer than the arithmetic takes.
+pub const BATCH_ROWS: usize = 32;
+/// Rows computed together: as many sums as fit into registers. The groups of a batch find a
+/// block's weights in the first cache.
+const GROUP_ROWS: usize = 8;
+const GROUPS: usize = BATCH_ROWS / GROUP_ROWS;
 
 /// The rows of a batch and their products with the weights.
 #[derive(Debug)]
 pub struct DenseBatch {
     width: usize,
     blocks: usize,
-    /// `values[column][row]`; zero for rows that a short batch lacks.
-    values: Vec<[f32; BATCH_ROWS]>,
+    /// `values[group][column][row]`; zero for rows that a short batch lacks.
+    values: Vec<Vec<[f32; GROUP_ROWS]>>,
+    /// The rows of this batch.
+    rows: usize,
     /// The scaled inner products of rows.
     products: [[f32; BATCH_ROWS]; BATCH_ROWS],
     /// `scores[block][row]`, scale applied.
     scores: Vec<[Lanes; BATCH_ROWS]>,
     /// `steps[block][row]`: what each row moved the weights by; zero where it did not.
     steps: Vec<[Lanes; BATCH_ROWS]>,
-    /// Whether a row moved a block's weights.
-    moved: Vec<bool>,
+    /// Whether a row of a group moved a block's weights.
+    moved: Vec<[bool; GROUPS]>,
     scale: f32,
 }
 
@@ -38,11 +45,12 @@ impl DenseBatch {
         Self {
             width,
             blocks,
-            values: vec![[0.0; BATCH_ROWS]; width],
+            values: vec![vec![[0.0; GROUP_ROWS]; width]; GROUPS],
+            rows: 0,
             products: [[0.0; BATCH_ROWS]; BATCH_ROWS],
             scores: vec![[Lanes::ZERO; BATCH_ROWS]; blocks],
             steps: vec![[Lanes::ZERO; BATCH_ROWS]; blocks],
-            moved: vec![false; blocks],
+            moved: vec![[false; GROUPS]; blocks],
             scale: 1.0,
         }
     }
@@ -57,16 +65,20 @@ impl DenseBatch {
     ) {
         self.scale = features.dense_scale;
         let mut taken: [&[f32]; BATCH_ROWS] = [&[]; BATCH_ROWS];
-        for (place, row) in rows.enumerate() {
-            taken[place] = features.dense_row(row);
+        self.rows = 0;
+        for row in rows {
+            taken[self.rows] = features.dense_row(row);
+            self.rows += 1;
         }
-        for column in 0..self.width {
-            let values = &mut self.values[column];
-            for place in 0..BATCH_ROWS {
-                values[place] = taken[place].get(column).copied().unwrap_or(0.0);
+        for (group, values) in self.values.iter_mut().enumerate() {
+            for column in 0..self.width {
+                for place in 0..GROUP_ROWS {
+                    let row = taken[group * GROUP_ROWS + place];
+                    values[column][place] = row.get(column).copied().unwrap_or(0.0);
+                }
             }
         }
-        for later in 1..BATCH_ROWS {
+        for later in 1..self.rows {
             for earlier in 0..later {
                 let product = inner_product::<FUSED>(taken[earlier], taken[later]);
                 self.products[earlier][later] = product * self.scale * self.scale;
@@ -74,8 +86,12 @@ impl DenseBatch {
         }
         for block in 0..self.blocks {
             let weights = &weights[block * self.width..][..self.width];
-            let sums = products_of_eight::<FUSED>(&self.values, weights);
-            self.scores[block] = sums.map(|sum| sum.scaled(self.scale));
+            for group in 0..self.rows.div_ceil(GROUP_ROWS) {
+                let sums = products_of_eight::<FUSED>(&self.values[group], weights);
+                for (place, sum) in sums.into_iter().enumerate() {
+                    self.scores[block][group * GROUP_ROWS + place] = sum.scaled(self.scale);
+                }
+            }
         }
     }
 
@@ -90,33 +106,41 @@ impl DenseBatch {
     /// A row moves a block's weights by `step` times itself.
     #[inline(always)]
     pub fn take_step<const FUSED: bool>(&mut self, row: usize, block: usize, step: Lanes) {
-        for later in row + 1..BATCH_ROWS {
+        for later in row + 1..self.rows {
             add_scaled::<FUSED>(&mut self.scores[block][later], self.products[row][later], &step);
         }
         self.steps[block][row] = step;
-        self.moved[block] = true;
+        self.moved[block][row / GROUP_ROWS] = true;
     }
 
     /// Writes all steps into the weights.
     #[inline(always)]
     pub fn finish<const FUSED: bool>(&mut self, weights: &mut [Lanes]) {
         for block in 0..self.blocks {
-            if !std::mem::replace(&mut self.moved[block], false) {
-                continue;
-            }
-            let steps = self.steps[block].map(|step| step.scaled(self.scale));
-            // Indexed, not zipped: with its bounds checks the loop is compiled as it stands,
-            // a vector of sixteen classes at a time, and not across columns with gathers.
-            for column in 0..self.width {
-                let values = &self.values[column];
-                let weights = &mut weights[block * self.width + column];
-                let mut sum = *weights;
-                for row in 0..BATCH_ROWS {
-                    add_scaled::<FUSED>(&mut sum, values[row], &steps[row]);
+            for group in 0..GROUPS {
+                if !std::mem::replace(&mut self.moved[block][group], false) {
+                    continue;
                 }
-                *weights = sum;
+                let first = group * GROUP_ROWS;
+                let mut steps = [Lanes::ZERO; GROUP_ROWS];
+                for place in 0..GROUP_ROWS {
+                    let step =
+                        std::mem::replace(&mut self.steps[block][first + place], Lanes::ZERO);
+                    steps[place] = step.scaled(self.scale);
+                }
+                // Indexed, not zipped: with its bounds checks the loop is compiled as it
+                // stands, a vector of sixteen classes at a time, and not across columns with
+                // gathers.
+                for column in 0..self.width {
+                    let values = &self.values[group][column];
+                    let weights = &mut weights[block * self.width + column];
+                    let mut sum = *weights;
+                    for row in 0..GROUP_ROWS {
+                        add_scaled::<FUSED>(&mut sum, values[row], &steps[row]);
+                    }
+                    *weights = sum;
+                }
             }
-            self.steps[block] = [Lanes::ZERO; BATCH_ROWS];
         }
     }
 }
@@ -125,9 +149,9 @@ impl DenseBatch {
 /// an array so that the compiler keeps them in registers.
 #[inline(always)]
 fn products_of_eight<const FUSED: bool>(
-    values: &[[f32; BATCH_ROWS]],
+    values: &[[f32; GROUP_ROWS]],
     weights: &[Lanes],
-) -> [Lanes; BATCH_ROWS] {
+) -> [Lanes; GROUP_ROWS] {
     let zero = Lanes::ZERO;
     let (mut a, mut b, mut c, mut d) = (zero, zero, zero, zero);
     let (mut e, mut f, mut g, mut h) = (zero, zero, zero, zero);

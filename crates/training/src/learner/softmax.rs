@@ -392,16 +392,17 @@ impl RowWork {
         // The highest logarithm that a step too long to be taken would have led to.
         let mut leap = Lanes::splat(LEAST_LOG);
         for block in 0..blocks {
+            let mut landing = Lanes::ZERO;
             for lane in 0..LANES {
                 let (value, log) = (self.before[block].0[lane], self.logs[block].0[lane]);
                 let residual = self.goal[block].0[lane] - curvature * value - log - multiplier;
                 let full = residual / (1.0 + curvature * value);
-                let landing = if full > LONGEST_STEP { log + full } else { LEAST_LOG };
-                let landing = if self.used[block].0[lane] > 0.0 { landing } else { LEAST_LOG };
-                leap.0[lane] = if landing > leap.0[lane] { landing } else { leap.0[lane] };
+                let is_leap = full > LONGEST_STEP && self.used[block].0[lane] > 0.0;
+                landing.0[lane] = if is_leap { log + full } else { LEAST_LOG };
                 let taken = if full < LONGEST_STEP { full } else { LONGEST_STEP };
                 self.logs[block].0[lane] = at_least(log + taken);
             }
+            leap = leap.map2(landing, larger);
         }
         let missed = self.back_to_sum::<FUSED>(log_cost);
         missed <= FARTHEST_MISS && leap.largest() <= log_cost + HIGHEST_LEAP
@@ -437,18 +438,18 @@ impl RowWork {
             for _ in 0..STEPS_A_ROUND {
                 let mut farthest = Lanes::ZERO;
                 for block in 0..blocks {
+                    let mut distance = Lanes::ZERO;
                     for lane in 0..LANES {
                         let log = self.logs[block].0[lane];
                         let pull = curvature * exp::<FUSED>(log);
-                        let full =
-                            (self.goal[block].0[lane] - multiplier - pull - log) / (1.0 + pull);
+                        let goal = self.goal[block].0[lane] - multiplier;
+                        let full = (goal - pull - log) / (1.0 + pull);
                         let taken = if full < LONGEST_STEP { full } else { LONGEST_STEP };
                         self.logs[block].0[lane] = at_least(log + taken);
                         let matters = log > log_cost + HIGHEST_LEAP;
-                        let distance = if matters { taken.abs() } else { 0.0 };
-                        farthest.0[lane] =
-                            if distance > farthest.0[lane] { distance } else { farthest.0[lane] };
+                        distance.0[lane] = if matters { taken.abs() } else { 0.0 };
                     }
+                    farthest = farthest.map2(distance, larger);
                 }
                 if farthest.largest() <= STEPPED_ENOUGH {
                     break;
@@ -502,6 +503,11 @@ impl RowWork {
         }
         (step, largest)
     }
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 #[inline(always)]
