@@ -309,14 +309,17 @@ impl LabelNames {
     }
 }
 
-/// Writes a layer over all parts, one of them mapped at a time. `make` gives the batch of it
-/// over a batch of the part, and whether it holds any value: a part without one gets no file.
+/// Makes the batch of a layer over a batch of a part, and says whether it holds any value.
+type MakeBatch<'m> = dyn FnMut(&Dataset, usize) -> Result<(RecordBatch, bool), ReviseError> + 'm;
+
+/// Writes a layer over all parts, one of them mapped at a time.
+/// A part without any value gets no file.
 fn write_layer(
     manifest: &Arc<Manifest>,
     store: &dyn PartStore,
     kind: LayerKind,
     arity: LabelArity,
-    make: &mut dyn FnMut(&Dataset, usize) -> Result<(RecordBatch, bool), ReviseError>,
+    make: &mut MakeBatch<'_>,
 ) -> Result<Vec<Option<LayerFile>>, ReviseError> {
     let scratch = scratch_folder(store)?;
     let schema = layer_schema(kind, arity);

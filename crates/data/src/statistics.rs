@@ -23,8 +23,8 @@ pub struct Statistics {
     pub splits: Vec<SplitStatistics>,
     /// Lengths of texts in Unicode scalar values.
     pub chars: LengthHistogram,
-    /// Lengths of texts in words: runs of anything but ASCII white space. An approximation
-    /// for scripts that write without spaces.
+    /// Lengths of texts in words: runs of anything but white space. An approximation for
+    /// scripts that write without spaces.
     pub words: LengthHistogram,
 }
 

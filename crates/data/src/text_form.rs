@@ -8,7 +8,7 @@ use twox_hash::XxHash3_64;
 pub(crate) struct TextForm {
     /// Unicode scalar values.
     pub chars: u64,
-    /// Runs of anything but ASCII white space.
+    /// Runs of anything but white space.
     pub words: u64,
     /// XXH3 of the normalised text; [`BLANK_HASH`] when nothing is left of it.
     pub hash: u64,
@@ -30,14 +30,10 @@ pub(crate) fn measure(text: &str, scratch: &mut Vec<u8>) -> TextForm {
         (count(bytes, |byte| byte as i8 >= -64), lower_unicode(text, scratch))
     };
     plain &= has_only_single_inner_spaces(bytes);
-    let words = if plain {
-        count(bytes, |byte| byte == b' ') + usize::from(!bytes.is_empty())
-    } else {
+    if !plain {
         collapse_spaces(scratch);
-        let begins = |pair: &&[u8]| is_space(pair[0]) && !is_space(pair[1]);
-        let first = bytes.first().is_some_and(|&byte| !is_space(byte));
-        bytes.windows(2).filter(begins).count() + usize::from(first)
-    };
+    }
+    let words = count(scratch, |byte| byte == b' ') + usize::from(!scratch.is_empty());
     TextForm { chars: chars as u64, words: words as u64, hash: XxHash3_64::oneshot(scratch) }
 }
 
@@ -75,7 +71,7 @@ fn lower_unicode(text: &str, out: &mut Vec<u8>) -> bool {
     let mut plain = true;
     let mut rest = text;
     loop {
-        let ascii = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
+        let ascii = ascii_prefix(rest.as_bytes());
         let start = out.len();
         out.extend_from_slice(&rest.as_bytes()[..ascii]);
         out[start..].make_ascii_lowercase();
@@ -96,25 +92,28 @@ fn lower_unicode(text: &str, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Trims, and makes every run of white space one space.
+/// The length of the ASCII at the beginning of a text.
+fn ascii_prefix(bytes: &[u8]) -> usize {
+    let whole = bytes.chunks(16).take_while(|chunk| chunk.is_ascii()).map(<[u8]>::len).sum();
+    whole + bytes[whole..].iter().take_while(|byte| byte.is_ascii()).count()
+}
+
+/// Trims, and makes every run of white space one space. Without a branch, which words of
+/// random lengths would mislead.
 fn collapse_spaces(bytes: &mut Vec<u8>) {
     let mut kept = 0;
-    let mut gap = false;
+    let mut after_space = true;
     for at in 0..bytes.len() {
         let byte = bytes[at];
-        if is_space(byte) {
-            gap = kept > 0;
-            continue;
-        }
-        if gap {
-            bytes[kept] = b' ';
-            kept += 1;
-            gap = false;
-        }
-        bytes[kept] = byte;
-        kept += 1;
+        let space = is_space(byte);
+        bytes[kept] = if space { b' ' } else { byte };
+        kept += usize::from(!(space & after_space));
+        after_space = space;
     }
     bytes.truncate(kept);
+    if bytes.last() == Some(&b' ') {
+        bytes.pop();
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +172,7 @@ mod tests {
             let expect = lower.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(form(&text).hash, XxHash3_64::oneshot(expect.as_bytes()), "{text:?}");
             assert_eq!(form(&text).chars, text.chars().count() as u64, "{text:?}");
-            assert_eq!(form(&text).words, text.split_ascii_whitespace().count() as u64, "{text:?}");
+            assert_eq!(form(&text).words, text.split_whitespace().count() as u64, "{text:?}");
         }
     }
 }
