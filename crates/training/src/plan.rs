@@ -18,9 +18,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A name for people, such as `joined + linear_svm C=0.3`.
+    /// A name for people, such as `joined×2 + linear_svm C=0.3`.
     pub fn name(&self) -> String {
-        format!("{} + {} C={}", self.featurizer.name(), self.learner.name(), self.learner.cost())
+        let scale = match self.featurizer {
+            FeaturizerSettings::Joined { embedding_scale } => format!("×{embedding_scale}"),
+            FeaturizerSettings::Lexical | FeaturizerSettings::Embedding => String::new(),
+        };
+        let (featurizer, learner) = (self.featurizer.name(), self.learner.name());
+        format!("{featurizer}{scale} + {learner} C={}", self.learner.cost())
     }
 }
 

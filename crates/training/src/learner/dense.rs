@@ -71,10 +71,10 @@ impl DenseBatch {
             self.rows += 1;
         }
         for (group, values) in self.values.iter_mut().enumerate() {
-            for column in 0..self.width {
-                for place in 0..GROUP_ROWS {
-                    let row = taken[group * GROUP_ROWS + place];
-                    values[column][place] = row.get(column).copied().unwrap_or(0.0);
+            let taken = &taken[group * GROUP_ROWS..][..GROUP_ROWS];
+            for (column, values) in values.iter_mut().enumerate() {
+                for (value, row) in values.iter_mut().zip(taken) {
+                    *value = row.get(column).copied().unwrap_or(0.0);
                 }
             }
         }
@@ -123,10 +123,9 @@ impl DenseBatch {
                 }
                 let first = group * GROUP_ROWS;
                 let mut steps = [Lanes::ZERO; GROUP_ROWS];
-                for place in 0..GROUP_ROWS {
-                    let step =
-                        std::mem::replace(&mut self.steps[block][first + place], Lanes::ZERO);
-                    steps[place] = step.scaled(self.scale);
+                for (place, step) in steps.iter_mut().enumerate() {
+                    let taken = &mut self.steps[block][first + place];
+                    *step = std::mem::replace(taken, Lanes::ZERO).scaled(self.scale);
                 }
                 // Indexed, not zipped: with its bounds checks the loop is compiled as it
                 // stands, a vector of sixteen classes at a time, and not across columns with
