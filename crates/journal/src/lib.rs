@@ -6,7 +6,7 @@
 //! appender pays for one sync, and a thousand share it.
 //!
 //! ```text
-//! DIR/lock                        held by the process that has the journal open, with its pid
+//! DIR/lock                           held by the process that has the journal open, with its pid
 //! DIR/00000000000000000001.segment   frames from record 1 on; full and closed
 //! DIR/00000000000000040960.segment   frames from record 40960 on; the last is written to
 //! DIR/00000000000000050000.snapshot  the owner's state after record 50000

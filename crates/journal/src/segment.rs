@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::frame::{
     FRAME_ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, SequenceNumber, padded, u32_at, u64_at,
@@ -171,7 +171,7 @@ pub(crate) fn name_segment(
 }
 
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
         // Not every file system can; there the disk may turn out full inside a segment.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
         other => Ok(other?),
