@@ -1,9 +1,6 @@
 //! Sorting more records than memory should hold: sorted runs are spilled to one unnamed
 //! scratch file and merged.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -46,13 +43,12 @@ impl<const N: usize> ExternalSorter<N> {
         self.spill()?;
         self.buffer = Vec::new();
         let file = self.spill.expect("a run was spilled");
-        let mut merge = Merge { file, runs: Vec::new(), heads: BinaryHeap::new() };
-        for (index, &(next, end)) in self.runs.iter().enumerate() {
-            merge.runs.push(Run { next, end, ahead: Vec::new() });
-            let first = merge.read(index)?;
-            merge.heads.extend(first.map(|record| Reverse((record, index))));
-        }
-        Ok(SortedRecords::Merge(merge))
+        let runs = self.runs.iter().map(|&(next, end)| Run { next, end, ahead: Vec::new(), at: 0 });
+        Ok(SortedRecords::Merge(Merge {
+            file,
+            runs: runs.collect(),
+            ready: Vec::new().into_iter(),
+        }))
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -93,52 +89,72 @@ impl<const N: usize> Iterator for SortedRecords<N> {
     }
 }
 
+/// Merges runs a block at a time: what stands before the least of the last records read ahead
+/// is complete, and sorting that again is fast, because it is a few sorted pieces.
 pub(crate) struct Merge<const N: usize> {
     file: File,
     runs: Vec<Run<N>>,
-    heads: BinaryHeap<Reverse<([u64; N], usize)>>,
+    ready: std::vec::IntoIter<[u64; N]>,
 }
 
 struct Run<const N: usize> {
+    /// Records of the file that are not read yet.
     next: u64,
     end: u64,
-    /// Records read from the file, last first.
     ahead: Vec<[u64; N]>,
+    /// The first record of `ahead` that is not merged yet.
+    at: usize,
 }
 
 impl<const N: usize> Merge<N> {
     fn pop(&mut self) -> io::Result<Option<[u64; N]>> {
-        let Some(&Reverse((record, index))) = self.heads.peek() else {
-            return Ok(None);
-        };
-        let next = self.read(index)?;
-        let mut head = self.heads.peek_mut().expect("it was peeked at just now");
-        match next {
-            // Replacing the head sifts once where a pop and a push would twice.
-            Some(next) => *head = Reverse((next, index)),
-            None => drop(PeekMut::pop(head)),
+        if self.ready.len() == 0 {
+            self.merge_block()?;
         }
-        Ok(Some(record))
+        Ok(self.ready.next())
     }
 
-    /// The next record of a run.
-    fn read(&mut self, index: usize) -> io::Result<Option<[u64; N]>> {
-        let run = &mut self.runs[index];
-        if run.ahead.is_empty() && run.next < run.end {
-            let record_bytes = size_of::<[u64; N]>();
-            let records = (run.end - run.next).min(RECORDS_AHEAD as u64);
-            let mut bytes = vec![0; records as usize * record_bytes];
-            self.file.read_exact_at(&mut bytes, run.next * record_bytes as u64)?;
-            run.next += records;
-            run.ahead.extend(bytes.chunks_exact(record_bytes).rev().map(|record| {
-                let mut words = record.chunks_exact(8);
-                [(); N].map(|()| {
-                    let word = words.next().expect("a record has N words");
-                    u64::from_le_bytes(word.try_into().expect("a word has 8 bytes"))
-                })
-            }));
+    fn merge_block(&mut self) -> io::Result<()> {
+        for run in &mut self.runs {
+            if run.at == run.ahead.len() && run.next < run.end {
+                run.read_ahead(&self.file)?;
+            }
         }
-        Ok(run.ahead.pop())
+        let unfinished = self.runs.iter().filter(|run| run.next < run.end);
+        let bound = unfinished.filter_map(|run| run.ahead.last()).min().copied();
+        let mut block = Vec::new();
+        for run in &mut self.runs {
+            let rest = &run.ahead[run.at..];
+            let taken = match bound {
+                Some(bound) => rest.partition_point(|record| *record <= bound),
+                None => rest.len(),
+            };
+            block.extend_from_slice(&rest[..taken]);
+            run.at += taken;
+        }
+        block.sort();
+        self.ready = block.into_iter();
+        Ok(())
+    }
+}
+
+impl<const N: usize> Run<N> {
+    fn read_ahead(&mut self, file: &File) -> io::Result<()> {
+        let record_bytes = size_of::<[u64; N]>();
+        let records = (self.end - self.next).min(RECORDS_AHEAD as u64);
+        let mut bytes = vec![0; records as usize * record_bytes];
+        file.read_exact_at(&mut bytes, self.next * record_bytes as u64)?;
+        self.next += records;
+        self.ahead.clear();
+        self.at = 0;
+        self.ahead.extend(bytes.chunks_exact(record_bytes).map(|record| {
+            let mut words = record.chunks_exact(8);
+            [(); N].map(|()| {
+                let word = words.next().expect("a record has N words");
+                u64::from_le_bytes(word.try_into().expect("a word has 8 bytes"))
+            })
+        }));
+        Ok(())
     }
 }
 
@@ -149,9 +165,9 @@ mod tests {
     #[test]
     fn spilled_and_unspilled_sorts_agree() {
         let folder = tempfile::tempdir().unwrap();
-        for memory_bytes in [1, 100, 5000, 1 << 20] {
+        for memory_bytes in [1, 100, 5000, 40_000, 1 << 20] {
             let mut sorter = ExternalSorter::<2>::new(folder.path(), memory_bytes);
-            let mut expect: Vec<[u64; 2]> = (0..3000u64)
+            let mut expect: Vec<[u64; 2]> = (0..20_000u64)
                 .map(|i| [i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 97, i * i % 1009])
                 .collect();
             for &record in &expect {
