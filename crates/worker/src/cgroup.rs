@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use corral_types::MIB;
+use corral_types::{MIB, Timestamp};
 use corral_worker_api::Limits;
 use rustix::fs::FlockOperation;
 
@@ -45,6 +45,8 @@ pub struct GroupTree {
     memory: PathBuf,
     /// The same place in the hierarchy of the cpu controller, where version 1 has one of its own.
     cpu: Option<PathBuf>,
+    /// Numbers from the time of opening on: a group that an earlier worker left, held by a
+    /// process that nobody has reaped, does not take the name of a new one.
     next: AtomicU64,
     ready: Mutex<Vec<Group>>,
     /// Held as long as the tree is in use; who can take it knows that its worker is dead.
@@ -82,7 +84,7 @@ impl GroupTree {
         };
         let lock = lock_tree(&memory).map_err(|error| unproven(&memory, error))?;
         remove_abandoned(&memory, cpu.as_deref());
-        let (next, ready) = (AtomicU64::new(1), Mutex::default());
+        let (next, ready) = (AtomicU64::new(Timestamp::now().as_millis()), Mutex::default());
         let tree = Self { version, memory, cpu, next, ready, _lock: lock };
         let proven = tree.make().and_then(|group| group.prove());
         proven.map_err(|error| unproven(&tree.memory, error))?;

@@ -2,13 +2,18 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::job::DIRECTORY_VARIABLE;
 
 /// How often the tree is looked through for processes that were born while it was killed.
 const KILL_ROUNDS: usize = 20;
+
+/// How often killed children are waited for, 2 ms each time: the kernel may hold one in a
+/// long system call, and the worker must end all the same.
+const REAP_ROUNDS: usize = 500;
 
 /// One line of the process table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +140,7 @@ pub fn kill_until_gone(mut find: impl FnMut() -> Vec<i32>) -> bool {
         }
         // A killed process leaves the table a moment later; the wait grows for one that the
         // kernel holds in a long system call.
-        std::thread::sleep(std::time::Duration::from_millis(1 << round.min(6)));
+        std::thread::sleep(Duration::from_millis(1 << round.min(6)));
     }
     false
 }
@@ -157,6 +162,18 @@ pub fn kill_leftovers(attempts: &Path) -> usize {
         found
     });
     killed.len()
+}
+
+/// Reaps every child of this process that has been killed, so that nothing of it is left,
+/// such as its place in a group. Only where nobody else waits for children.
+pub fn reap_killed_children() {
+    for _ in 0..REAP_ROUNDS {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            Err(_) => return,
+        }
+    }
 }
 
 #[cfg(test)]

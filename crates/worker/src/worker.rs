@@ -19,7 +19,7 @@ use crate::directory::WorkerDirectory;
 use crate::enforcement::Enforcer;
 use crate::launcher::{Launcher, LauncherProcess};
 use crate::machine::{self, CgroupMounts};
-use crate::process_tree::kill_leftovers;
+use crate::process_tree::{kill_leftovers, reap_killed_children};
 use crate::running::STOP_GRACE;
 use crate::sampler::Sampler;
 use crate::session::{Session, converse};
@@ -87,6 +87,7 @@ pub fn run(
         drop(launcher_end);
         if ended.is_err() {
             kill_leftovers(&worker.directory.attempts());
+            reap_killed_children();
         }
         ended
     });

@@ -32,6 +32,8 @@ impl LauncherProcess {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(executable: &Path) -> io::Result<Self> {
+        // Should the launcher die, this process inherits what it leaves, and can reap it.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
