@@ -2,6 +2,7 @@
 
 mod dense;
 mod lanes;
+mod row_problem;
 mod rows;
 mod softmax;
 mod svm;

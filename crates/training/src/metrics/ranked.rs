@@ -29,7 +29,7 @@ impl RankedRows {
         }
     }
 
-    /// Rows from the parts that [`Self::into_parts`] gave; `None` when they do not fit together.
+    /// Rows from the parts that [`Self::parts`] gave; `None` when they do not fit together.
     pub fn from_parts(
         class_count: usize,
         classes: Vec<u32>,
