@@ -47,9 +47,16 @@ impl Enforcer {
             move |why: Unavailable| WorkerError::Enforcement { wanted: kind, reason: why.reason }
         };
         match wanted {
-            None => Ok(open(GroupVersion::V2)
-                .or_else(|_| open(GroupVersion::V1))
-                .unwrap_or(Self::Watchdog)),
+            None => {
+                let try_open = |version| {
+                    open(version).inspect_err(|why| {
+                        tracing::info!(?version, reason = why.reason, "groups are not used");
+                    })
+                };
+                Ok(try_open(GroupVersion::V2)
+                    .or_else(|_| try_open(GroupVersion::V1))
+                    .unwrap_or(Self::Watchdog))
+            }
             Some(Enforcement::Watchdog) => Ok(Self::Watchdog),
             Some(kind @ Enforcement::CgroupV2) => open(GroupVersion::V2).map_err(refused(kind)),
             Some(kind @ Enforcement::CgroupV1) => open(GroupVersion::V1).map_err(refused(kind)),
