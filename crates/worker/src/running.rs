@@ -6,7 +6,7 @@ use std::time::Duration;
 use corral_types::{BlobHash, Timestamp};
 use corral_worker_api::{Accounting, Event, Limits, Outcome, Start, StopReason};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::Worker;
 use crate::attempt::{Attempt, Order};
@@ -193,6 +193,8 @@ struct Running {
 impl Running {
     async fn run(mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> End {
         let mut progress_ticks = tokio::time::interval(PROGRESS_EVERY);
+        // Ticks that a busy machine missed are not made up for in a burst.
+        progress_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut channel_open = true;
         let mut let_go: Option<End> = None;
         loop {
