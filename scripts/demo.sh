@@ -79,7 +79,7 @@ step "encoder install" install_encoder
 say "Importing 1,016 occupations and 42,877 job titles (O*NET 27.0, CC BY 4.0)"
 step "taxonomy import" "$corral" taxonomy import occupations demo/onet/occupations.csv.gz --levels 2,4,6,7
 step "dataset import" "$corral" dataset import titles demo/onet/titles.jsonl.gz >"$scratch/import"
-head -n 16 "$scratch/import"
+head -n 13 "$scratch/import"
 
 say "Training in the background"
 step "train" "$corral" train occupations --dataset titles --taxonomy occupations \
