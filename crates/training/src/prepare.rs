@@ -102,6 +102,8 @@ pub fn prepare<'a>(
 
     let class_texts =
         given.map_or_else(Vec::new, |taxonomy| class_texts(taxonomy, &learnt, options.class_texts));
+    let tested_texts: Vec<&str> = tested.iter().map(|(row, _)| rows.texts[*row]).collect();
+    let class_texts = without_tested(class_texts, &tested_texts);
     let mut outputs: Vec<ClassIndex> = learnt
         .iter()
         .flat_map(|(_, labels)| labels.iter().map(|label| label.0))
@@ -379,6 +381,20 @@ fn class_texts<'a>(
     texts
 }
 
+/// The class texts that are not also the text of a test row, which would be told its answer.
+fn without_tested<'a>(
+    class_texts: Vec<(ClassIndex, &'a str)>,
+    tested: &[&'a str],
+) -> Vec<(ClassIndex, &'a str)> {
+    let own = class_texts.iter().map(|(_, text)| *text);
+    let texts: Vec<&str> = tested.iter().copied().chain(own).collect();
+    let groups = groups_by_text(&texts);
+    // Groups are numbered by first appearance: those below the mark appear among the tested.
+    let mark = groups[..tested.len()].iter().max().map_or(0, |&last| last + 1);
+    let kept = class_texts.into_iter().zip(&groups[tested.len()..]);
+    kept.filter(|(_, group)| **group >= mark).map(|(text, _)| text).collect()
+}
+
 fn rows_by_class(targets: &Targets, rows: usize, classes: usize) -> Vec<u64> {
     let mut counts = vec![0; classes];
     for row in 0..rows {
@@ -437,4 +453,17 @@ pub fn metadata(prepared: &Prepared<'_>, options: &TrainOptions) -> BTreeMap<Str
     metadata.insert("metric".to_owned(), options.metric.to_string());
     metadata.insert("rows".to_owned(), prepared.summary.labelled_rows.to_string());
     metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_text_that_a_test_row_has_is_not_learnt_from() {
+        let texts = vec![(0, "Bakers"), (0, "make bread"), (1, "Welders")];
+        let kept = without_tested(texts.clone(), &["bakers ", "join metal"]);
+        assert_eq!(kept, [(0, "make bread"), (1, "Welders")]);
+        assert_eq!(without_tested(texts.clone(), &[]), texts);
+    }
 }
