@@ -177,7 +177,7 @@ async fn snapshot_if_due(shared: &Arc<Shared>) -> Result<(), JobsError> {
     let shared = Arc::clone(shared);
     let written = tokio::task::spawn_blocking(move || {
         // The records that could write the stories again are about to go.
-        locked(&shared.story_writer).sync()?;
+        shared.stories.sync()?;
         crate::recovery::write_snapshot(&shared.journal, SequenceNumber::new(covers), &state)
     });
     written.await.unwrap_or_else(|error| {

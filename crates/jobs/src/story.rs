@@ -124,7 +124,6 @@ struct OpenStory {
     file: File,
     last: u64,
     used: u64,
-    unsynced: bool,
 }
 
 impl StoryWriter {
@@ -191,24 +190,14 @@ impl StoryWriter {
         Ok(())
     }
 
-    /// Waits until everything appended is on disk.
-    pub fn sync(&mut self) -> Result<(), StoryError> {
-        for story in self.open.values_mut() {
-            story.sync()?;
-        }
-        Ok(())
-    }
-
     fn story(&mut self, job: JobId, kind: Kind) -> Result<&mut OpenStory, StoryError> {
         self.uses += 1;
         let key = (job, kind);
         if !self.open.contains_key(&key) {
             if self.open.len() >= MAX_OPEN_STORIES {
                 let rested = self.open.iter().min_by_key(|(_, story)| story.used);
-                if let Some((&key, _)) = rested
-                    && let Some(mut story) = self.open.remove(&key)
-                {
-                    story.sync()?;
+                if let Some((&key, _)) = rested {
+                    self.open.remove(&key);
                 }
             }
             self.open.insert(key, OpenStory::open(story_dir(&self.dir, job), kind)?);
@@ -244,7 +233,7 @@ impl OpenStory {
             *bytes = whole_bytes;
         }
         let last = last.unwrap_or(*first - 1);
-        Ok(Self { dir, kind, segments, file, last, used: 0, unsynced: true })
+        Ok(Self { dir, kind, segments, file, last, used: 0 })
     }
 
     fn append(&mut self, lines: &[Line], limit: u64) -> Result<(), StoryError> {
@@ -274,12 +263,10 @@ impl OpenStory {
         let path = segment_path(&self.dir, self.kind, *first);
         self.file.write_all(text).map_err(StoryError::of("write", &path))?;
         *bytes += text.len() as u64;
-        self.unsynced = true;
         Ok(())
     }
 
     fn begin_segment(&mut self, first: u64, limit: u64) -> Result<(), StoryError> {
-        self.sync()?;
         let path = segment_path(&self.dir, self.kind, first);
         self.file = File::options()
             .create(true)
@@ -297,17 +284,6 @@ impl OpenStory {
         }
         Ok(())
     }
-
-    fn sync(&mut self) -> Result<(), StoryError> {
-        if std::mem::take(&mut self.unsynced) {
-            self.file.sync_data().map_err(StoryError::of("sync", &self.dir))?;
-            // The names of new files are in the directory.
-            File::open(&self.dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(StoryError::of("sync", &self.dir))?;
-        }
-        Ok(())
-    }
 }
 
 /// Reads stories while they are written.
@@ -319,6 +295,13 @@ pub struct StoryReader {
 impl StoryReader {
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
+    }
+
+    /// Waits until everything written so far is on disk: one call for the whole file system
+    /// instead of one for each of thousands of files.
+    pub fn sync(&self) -> Result<(), StoryError> {
+        let dir = File::open(&self.dir).map_err(StoryError::of("open", &self.dir))?;
+        rustix::fs::syncfs(&dir).map_err(io::Error::from).map_err(StoryError::of("sync", &self.dir))
     }
 
     /// The events with numbers above `after`, at most `most`.
