@@ -34,9 +34,7 @@ impl Hosts {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return address.is_loopback() || self.listens_beyond_loopback;
         }
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || self.names.iter().any(|name| *name == host)
+        host == "localhost" || host.ends_with(".localhost") || self.names.contains(&host)
     }
 }
 

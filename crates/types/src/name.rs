@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn nearest_names_come_first_and_far_ones_not_at_all() {
         let names = ["billing", "bill", "shipping", "returns"];
-        assert_eq!(nearest("biling", names, 2), ["billing", "bill"]);
+        assert_eq!(nearest("biling", names, 2), ["billing"]);
+        assert_eq!(nearest("bil", ["bill", "bilk", "bile", "tuesday"], 2), ["bile", "bilk"]);
         assert!(nearest("weather", names, 3).is_empty());
         assert_eq!(nearest("Shiping", names, 1), ["shipping"]);
     }

@@ -25,7 +25,7 @@ const SHOWN_CLASSES: usize = 20;
 #[derive(Debug, Subcommand)]
 pub enum DatasetCommand {
     /// Import files as a data set, or append to one
-    Import(ImportArgs),
+    Import(Box<ImportArgs>),
     /// List the data sets
     Ls,
     /// Show schema, sizes, classes and text lengths
@@ -120,7 +120,7 @@ pub enum ExportFormat {
 pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
     match command {
-        DatasetCommand::Import(args) => import(args, context, &client).await,
+        DatasetCommand::Import(args) => import(*args, context, &client).await,
         DatasetCommand::Ls => {
             let items = client.list::<DatasetSummary>(&["v1", "datasets"]).await?;
             context.output.show(&Page { items, next: None }, |page| {

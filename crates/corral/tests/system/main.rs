@@ -1,5 +1,7 @@
 //! Tests of the whole: real processes, real files, the command line as a person types it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod crash;
 mod end_to_end;
 mod http;
