@@ -17,6 +17,7 @@ use corral_worker_api::{
 use serde_json::json;
 
 const CALLERS: usize = 64;
+const JOBS: usize = 6_400;
 
 struct Nothing;
 
@@ -38,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for callers in [1, CALLERS] {
         let started = Instant::now();
-        let each = 4_000 / callers;
+        let each = JOBS / 2 / callers;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..callers {
             let service = Arc::clone(&service);
@@ -67,11 +68,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let started = Instant::now();
     let session = service.hello(&hello).await?.session;
-    println!("hello with 8,000 jobs to place: {:?}", started.elapsed());
+    println!("hello with {JOBS} jobs to place: {:?}", started.elapsed());
 
     let started = Instant::now();
     let (mut done, mut events_taken, mut acknowledged) = (0, 0, 0);
-    while done < 8_000 {
+    while done < JOBS {
         let poll = Poll { worker, session, acknowledged, usage: Usage::default() };
         let commands = service.poll(&poll).await?.commands;
         let mut batches = tokio::task::JoinSet::new();
@@ -117,7 +118,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ports =
         JobsPorts { completion: Arc::new(Nothing), resident: None, clock: Arc::new(SystemClock) };
     let service = JobsService::start(JobsOptions::new(dir.clone()), ports)?;
-    println!("start with 8,000 jobs in the journal: {:?}", started.elapsed());
+    println!("start with {JOBS} jobs in the journal: {:?}", started.elapsed());
     service.stop().await;
     drop(service);
     std::fs::remove_dir_all(dir)?;
