@@ -71,7 +71,6 @@ async fn hello(State(app): State<App>, Json(hello): Json<Hello>) -> Answer<Json<
 /// The worker that calls by the socket shares this machine, so the server's own memory is
 /// leased from it.
 async fn local_hello(State(app): State<App>, Json(hello): Json<Hello>) -> Answer<Json<Welcome>> {
-    let welcome = app.jobs.hello(&hello).await?;
     let share = hello.capacity.memory_bytes / SERVER_LEASE_SHARE;
     let claim = ResidentClaim {
         task: SERVER_TASK,
@@ -80,8 +79,9 @@ async fn local_hello(State(app): State<App>, Json(hello): Json<Hello>) -> Answer
         memory_request_bytes: SERVER_LEASE_BYTES.min(share),
         memory_limit_bytes: None,
     };
+    // Before hello, so that no waiting job takes the memory first.
     app.jobs.claim_resident(claim).await?;
-    Ok(Json(welcome))
+    Ok(Json(app.jobs.hello(&hello).await?))
 }
 
 async fn poll(State(app): State<App>, Json(poll): Json<Poll>) -> Answer<Json<Commands>> {
