@@ -28,9 +28,11 @@ pub fn today() -> String {
     output("date", &["-u", "+%Y-%m-%d"])
 }
 
-/// The commit that was measured.
+/// The commit that was measured, marked where the code was changed since.
 pub fn commit() -> String {
-    output("git", &["describe", "--always", "--dirty"])
+    let changed = output("git", &["status", "--porcelain", "--", "crates", "Cargo.lock"]);
+    let mark = if changed.is_empty() { "" } else { " with changes" };
+    output("git", &["rev-parse", "--short", "HEAD"]) + mark
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
