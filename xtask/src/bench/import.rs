@@ -49,7 +49,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
             unit: "MB/s",
             values: per_wall,
             note: "1 GB, a quarter of the fields quoted, page cache hot, pinned to one core, \
-                   parts synced to disk"
+                   into a plain folder, without syncing"
                 .to_owned(),
         },
         Figure {
