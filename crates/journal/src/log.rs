@@ -73,6 +73,7 @@ impl Log {
             return Ok(());
         }
         self.write_without_records(FrameKind::Mark)?;
+        self.publish_end();
         self.at_mark = true;
         Ok(())
     }
@@ -97,7 +98,9 @@ impl Log {
         group.frame.resize(frame_bytes, 0);
         self.next = frame.next();
         self.at_mark = false;
-        self.write_frame(&group.frame).map_err(WriteError::Failed)
+        self.write_frame(&group.frame).map_err(WriteError::Failed)?;
+        self.publish_end();
+        Ok(())
     }
 
     fn write_frame(&mut self, frame: &[u8]) -> Result<(), JournalError> {
@@ -106,7 +109,6 @@ impl Log {
             .and_then(|()| self.file.sync_data())
             .map_err(|source| poisoned(&self.dir, source))?;
         self.offset += frame.len() as u64;
-        self.publish_end();
         Ok(())
     }
 
@@ -128,7 +130,9 @@ impl Log {
         let header = SegmentHeader::draw(self.next, size_bytes);
         let (file, partial) = prepare_segment(&self.dir, &header).map_err(WriteError::Refused)?;
         // From here on the new segment may be found after a crash, so there is no way back. An
-        // empty segment has the same first record, and so is replaced instead of continued.
+        // empty segment has the same first record, and so is replaced instead of continued. The
+        // end is published with the new segment: an export up to the frame that closes the old
+        // one would lack the segment which that frame announces.
         let is_empty = self.offset == SEGMENT_HEADER_BYTES as u64;
         name_segment(&self.dir, &partial, header.first)
             .and_then(|()| match is_empty {
