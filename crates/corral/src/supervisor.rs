@@ -16,7 +16,7 @@ use corral_types::{ErrorKind, Failure};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::data_dir::DataDir;
 
@@ -91,7 +91,8 @@ struct Supervisor {
     options: SupervisorOptions,
     listener: TcpListener,
     executable: PathBuf,
-    ready: mpsc::UnboundedSender<()>,
+    /// Turns true when the first server answers.
+    ready: watch::Sender<bool>,
 }
 
 async fn supervise(
@@ -102,22 +103,17 @@ async fn supervise(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let executable = std::env::current_exe().context("find the path of this binary")?;
-    let (ready, mut readiness) = mpsc::unbounded_channel();
+    let (ready, mut readiness) = watch::channel(false);
     let supervisor = Supervisor { options, listener, executable, ready };
     let mut server = supervisor.start(Role::Server)?;
     let mut worker = supervisor.start(Role::Worker)?;
     let mut announced = false;
-    let mut ready_open = true;
     loop {
         tokio::select! {
-            said = readiness.recv(), if ready_open => match said {
-                Some(()) if !announced => {
-                    announced = true;
-                    supervisor.announce(address);
-                }
-                Some(()) => {}
-                None => ready_open = false,
-            },
+            _ = readiness.wait_for(|ready| *ready), if !announced => {
+                announced = true;
+                supervisor.announce(address);
+            }
             () = supervisor.keep_running(&mut server) => {}
             () = supervisor.keep_running(&mut worker) => {}
             () = asked_to_stop(&mut terminate, &mut interrupt) => break,
@@ -183,8 +179,7 @@ impl Supervisor {
                 let mut lines = BufReader::new(stdout).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
                     if line == corral_server::READY_LINE {
-                        // The receiver lives as long as the supervisor.
-                        let _sent = ready.send(());
+                        ready.send_replace(true);
                     }
                 }
             });

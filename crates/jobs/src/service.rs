@@ -58,6 +58,10 @@ impl JobsOptions {
             snapshot_after_bytes: 64 << 20,
         }
     }
+
+    fn stories_dir(&self) -> PathBuf {
+        self.dir.join("stories")
+    }
 }
 
 /// What the jobs service needs of the rest of the server.
@@ -170,7 +174,7 @@ impl JobsService {
     /// When the journal is in use, damaged, or written by a newer version.
     pub fn start(options: JobsOptions, ports: JobsPorts) -> Result<Arc<Self>, JobsError> {
         let (journal, recovery) = Journal::open(options.dir.join("journal"), options.journal)?;
-        let story_dir = options.dir.join("stories");
+        let story_dir = options.stories_dir();
         let mut story_writer = StoryWriter::new(story_dir.clone(), options.story_limits)?;
         let (core, bytes_since_snapshot) =
             crate::recovery::recover(options.policy, recovery, &mut story_writer)?;
@@ -355,6 +359,11 @@ impl JobsService {
     /// The jobs' journal, for a backup of it.
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// The folder of the jobs' logs and events, for a backup: to be copied after the journal.
+    pub fn stories_dir(&self) -> PathBuf {
+        self.shared.options.stories_dir()
     }
 }
 

@@ -6,7 +6,7 @@
 //! registering its model twice makes one version. Blobs are never changed and spared for a
 //! day before collection, so what the copies refer to is still there.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -24,17 +24,15 @@ const MARKER_TEXT: &[u8] = b"1\n";
 /// Where things lie below the server's folder, and so within an archive.
 pub const CATALOG_FILE: &str = "catalog.sqlite";
 pub const JOBS_FOLDER: &str = "jobs";
-const JOURNAL_FOLDER: &str = "jobs/journal";
+const JOURNAL_FOLDER: &str = "journal";
+const STORIES_FOLDER: &str = "stories";
 pub const BLOBS_FOLDER: &str = "blobs";
 const OBJECTS: &str = "objects";
-
-/// References asked for at once.
-const REFERENCES_PER_CALL: usize = 10_000;
 
 /// A consistent copy of the records, ready to be written with the blobs they refer to.
 pub struct PreparedBackup {
     folder: tempfile::TempDir,
-    referenced: BTreeSet<BlobHash>,
+    referenced: HashSet<BlobHash>,
     blobs: BlobStore,
 }
 
@@ -46,24 +44,23 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
     let folder = tempfile::tempdir_in(app.blobs.scratch_folder()).map_err(|error| {
         Failure::new(ErrorKind::Unavailable, format!("make a folder for the backup: {error}"))
     })?;
-    let mut referenced: BTreeSet<BlobHash> =
-        app.jobs.referenced_blobs().await.into_iter().collect();
-    let (journal, target) = (app.jobs.journal().clone(), folder.path().join(JOURNAL_FOLDER));
-    let exported = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(target.parent().unwrap_or(&target))?;
-        Ok(journal.export(target))
+    // Before and after: a record that comes or goes in between may be in the copies.
+    let mut referenced = app.referenced_blobs().await?;
+    let (journal, jobs) = (app.jobs.journal().clone(), folder.path().join(JOBS_FOLDER));
+    let stories = app.jobs.stories_dir();
+    let exported = tokio::task::spawn_blocking(move || -> Answer<()> {
+        let failed = |error: io::Error| {
+            Failure::new(ErrorKind::Unavailable, format!("copy the jobs: {error}"))
+        };
+        std::fs::create_dir_all(&jobs).map_err(failed)?;
+        journal.export(jobs.join(JOURNAL_FOLDER))?;
+        // After the journal: what the stories have beyond it, a restore cuts off.
+        copy_folder(&stories, &jobs.join(STORIES_FOLDER)).map_err(failed)?;
+        Ok(())
     });
-    exported.await.map_err(|_| crate::rest::cut_off())?.map_err(|error: io::Error| {
-        Failure::new(ErrorKind::Unavailable, format!("copy the journal: {error}"))
-    })??;
+    exported.await.map_err(|_| crate::rest::cut_off())??;
     app.catalog.backup_to(folder.path().join(CATALOG_FILE)).await?;
-    let mut after = None;
-    loop {
-        let page = app.catalog.referenced_blobs(after, REFERENCES_PER_CALL).await?;
-        let Some(last) = page.last().copied() else { break };
-        referenced.extend(page);
-        after = Some(last);
-    }
+    referenced.extend(app.referenced_blobs().await?);
     Ok(PreparedBackup { folder, referenced, blobs: app.blobs.clone() })
 }
 
@@ -204,6 +201,24 @@ fn is_marker(mut entry: tar::Entry<'_, impl Read>) -> bool {
     entry.path().is_ok_and(|path| path.as_ref() == Path::new(MARKER))
         && entry.by_ref().take(64).read_to_end(&mut text).is_ok()
         && text == MARKER_TEXT
+}
+
+/// Copies the files of a folder that is being written to; what goes away meanwhile is left out.
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let copied = match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => std::fs::copy(entry.path(), target).map(drop),
+        };
+        match copied {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn write_file(target: &Path, from: &mut impl Read) -> io::Result<()> {

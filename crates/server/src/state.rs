@@ -1,13 +1,15 @@
 //! What every handler works with.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use corral_blobs::BlobStore;
-use corral_catalog::Catalog;
+use corral_catalog::{Catalog, CatalogError};
 use corral_datasets::{Datasets, Taxonomies};
 use corral_jobs::JobsService;
 use corral_serving::Serving;
 use corral_telemetry::MetricsPage;
+use corral_types::BlobHash;
 
 use crate::auth::Tokens;
 
@@ -29,4 +31,25 @@ pub struct App {
     pub serving: Arc<Serving>,
     pub tokens: Tokens,
     pub metrics: MetricsPage,
+}
+
+/// References asked for at once.
+const REFERENCES_PER_CALL: usize = 10_000;
+
+impl App {
+    /// Every blob that a job or a record of any workspace refers to.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn referenced_blobs(&self) -> Result<HashSet<BlobHash>, CatalogError> {
+        let mut referenced: HashSet<BlobHash> =
+            self.jobs.referenced_blobs().await.into_iter().collect();
+        let mut after = None;
+        loop {
+            let page = self.catalog.referenced_blobs(after, REFERENCES_PER_CALL).await?;
+            let Some(last) = page.last().copied() else { return Ok(referenced) };
+            referenced.extend(page);
+            after = Some(last);
+        }
+    }
 }

@@ -129,12 +129,11 @@ pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<(
                         set.name.clone(),
                         set.version.to_string(),
                         count(set.rows),
-                        count(set.classes),
                         display_bytes(set.bytes),
                         set.created.clone(),
                     ]
                 });
-                table(["name", "#version", "#rows", "#classes", "#size", "created"], rows)
+                table(["name", "#version", "#rows", "#size", "created"], rows)
             });
             Ok(())
         }

@@ -46,7 +46,6 @@ pub struct DatasetSummary {
     pub version: u32,
     pub rows: u64,
     pub bytes: u64,
-    pub classes: u64,
     pub created: String,
 }
 

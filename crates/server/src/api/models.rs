@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelSummary {
@@ -31,12 +31,6 @@ pub struct ModelDetail {
     /// Where it comes from: job, data set and taxonomy versions.
     pub lineage: Value,
     pub versions: Vec<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub struct ModelExportQuery {
-    pub version: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

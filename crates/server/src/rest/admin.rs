@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use corral_catalog::{NewRecord, NewToken, SecretHash, TokenRecord, WorkspaceRecord};
 use corral_types::{ErrorKind, Failure, Scope, Scopes, Timestamp, TokenId, WorkspaceId};
 
-use super::answer::{Answer, ApiError, Body, Query, id, invalid, name, time};
-use super::datasets::page_request;
+use super::answer::{
+    Answer, ApiError, Body, Query, id, invalid, name, page_of, page_request, time,
+};
 use crate::api::{
     CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, Page, PageQuery, TokenDetail,
     WhoAmI, WorkerDetail, WorkspaceDetail,
@@ -38,10 +39,7 @@ pub async fn list_workspaces(
     Query(query): Query<PageQuery>,
 ) -> Answer<Json<Page<WorkspaceDetail>>> {
     let page = app.catalog.list_workspaces(page_request(&query)?).await?;
-    Ok(Json(Page {
-        items: page.items.iter().map(workspace_detail).collect(),
-        next: page.next.map(|cursor| cursor.to_string()),
-    }))
+    Ok(page_of(page, workspace_detail))
 }
 
 /// Creates a workspace.
@@ -71,8 +69,7 @@ pub async fn list_tokens(
 ) -> Answer<Json<Page<TokenDetail>>> {
     let workspace = app.catalog.workspace(caller.workspace).await?;
     let page = app.catalog.list_tokens(caller.workspace, page_request(&query)?).await?;
-    let items = page.items.iter().map(|record| token_detail(record, &workspace, None));
-    Ok(Json(Page { items: items.collect(), next: page.next.map(|cursor| cursor.to_string()) }))
+    Ok(page_of(page, |record| token_detail(record, &workspace, None)))
 }
 
 /// Creates a token. The answer is the only place where its secret stands.

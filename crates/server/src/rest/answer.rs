@@ -1,13 +1,15 @@
 //! How the REST API answers: errors as one JSON shape, bodies and queries read strictly.
 
+use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
+use corral_catalog::{Cursor, PageRequest};
 use corral_types::{ErrorKind, Failure, Name, Timestamp};
 use serde::de::DeserializeOwned;
 
-use crate::api::ErrorBody;
+use crate::api::{DEFAULT_PAGE, ErrorBody, MAX_PAGE, Page, PageQuery};
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -137,4 +139,20 @@ pub fn versioned(text: &str) -> Answer<(Name, Option<u32>)> {
 /// A time as the API writes it.
 pub fn time(timestamp: Timestamp) -> String {
     timestamp.to_string()
+}
+
+/// Which page of a catalog's list is asked for.
+pub fn page_request(query: &PageQuery) -> Answer<PageRequest> {
+    let after = query.after.as_deref().map(str::parse::<Cursor>).transpose()?;
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid(format!("`limit` is {limit}; a page has 1 to {MAX_PAGE} entries")));
+    }
+    Ok(PageRequest::new(after, limit))
+}
+
+/// A page of the catalog's as the API answers it.
+pub fn page_of<T, U>(page: corral_catalog::Page<T>, detail: impl FnMut(&T) -> U) -> Json<Page<U>> {
+    let items = page.items.iter().map(detail).collect();
+    Json(Page { items, next: page.next.map(|cursor| cursor.to_string()) })
 }

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use corral_catalog::{Cursor, PageRequest};
 use corral_data::{
     ColumnChoice, Compression, DrawFrom, DrawSplits, ExportFormat, ExportOptions, FileReport,
     Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, Source, Value,
@@ -18,12 +17,12 @@ use corral_types::{Caller, ErrorKind, Failure};
 use serde_json::{Value as Json_, json};
 use tokio::io::AsyncWriteExt;
 
-use super::answer::{Answer, ApiError, Query, invalid, name, time};
+use super::answer::{Answer, ApiError, Query, invalid, name, page_of, page_request, time};
 use super::upload::{self, cut_off};
 use crate::api::{
-    ColumnDetail, DEFAULT_PAGE, DatasetDetail, DatasetSummary, ExportQuery, HeadQuery,
-    ImportAnswer, ImportQuery, ImportReport, ImportedFile, MAX_PAGE, Page, PageQuery, Quantile,
-    Rows, SplitDetail, VersionDetail, VersionQuery,
+    ColumnDetail, DatasetDetail, DatasetSummary, ExportQuery, HeadQuery, ImportAnswer, ImportQuery,
+    ImportReport, ImportedFile, MAX_PAGE, Page, PageQuery, Quantile, Rows, SplitDetail,
+    VersionDetail, VersionQuery,
 };
 use crate::auth::{Reader, Writer};
 use crate::state::App;
@@ -212,30 +211,14 @@ pub async fn list(
     Query(query): Query<PageQuery>,
 ) -> Answer<Json<Page<DatasetSummary>>> {
     let page = app.datasets.list(&caller, page_request(&query)?).await?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for record in page.items {
-        let set = app.datasets.load(&caller, record.name, Some(record.head.number)).await?;
-        items.push(DatasetSummary {
-            name: set.record.name.to_string(),
-            id: set.record.id.to_string(),
-            version: set.version.number,
-            rows: set.version.rows,
-            bytes: set.version.bytes,
-            classes: set.manifest.labels.names.len() as u64,
-            created: time(set.record.created),
-        });
-    }
-    Ok(Json(Page { items, next: page.next.map(|cursor| cursor.to_string()) }))
-}
-
-/// Which page of a catalog's list is asked for.
-pub fn page_request(query: &PageQuery) -> Answer<PageRequest> {
-    let after = query.after.as_deref().map(str::parse::<Cursor>).transpose()?;
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(invalid(format!("`limit` is {limit}; a page has 1 to {MAX_PAGE} entries")));
-    }
-    Ok(PageRequest::new(after, limit))
+    Ok(page_of(page, |record| DatasetSummary {
+        name: record.name.to_string(),
+        id: record.id.to_string(),
+        version: record.head.number,
+        rows: record.head.rows,
+        bytes: record.head.bytes,
+        created: time(record.created),
+    }))
 }
 
 /// Schema, sizes, classes and text lengths of a version.

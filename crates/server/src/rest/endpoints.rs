@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use corral_catalog::EndpointRecord;
 use corral_serving::Question;
 
-use super::answer::{Answer, Body, Query, name, time, versioned};
-use super::datasets::page_request;
+use super::answer::{Answer, Body, Query, name, page_of, page_request, time, versioned};
 use crate::api::{
     DeployRequest, EndpointDetail, Page, PageQuery, PredictAnswer, PredictRequest, Prediction,
     ScoredLabel,
@@ -24,10 +23,7 @@ pub async fn list(
     Query(query): Query<PageQuery>,
 ) -> Answer<Json<Page<EndpointDetail>>> {
     let page = app.serving.endpoints(&caller, page_request(&query)?).await?;
-    Ok(Json(Page {
-        items: page.items.iter().map(detail).collect(),
-        next: page.next.map(|cursor| cursor.to_string()),
-    }))
+    Ok(page_of(page, detail))
 }
 
 /// Where an endpoint sends its requests.

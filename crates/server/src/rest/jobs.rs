@@ -14,8 +14,7 @@ use corral_worker_api::LogStream;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 
-use super::answer::{Answer, Body, Query, id, invalid, time};
-use super::datasets::page_request;
+use super::answer::{Answer, Body, Query, id, invalid, page_of, page_request, time};
 use crate::api::{
     DEFAULT_PAGE, ErrorDetail, JobDetail, JobListQuery, LogLine, LogPage, LogQuery, MAX_PAGE, Page,
     PageQuery, ProbeRequest, RunDetail,
@@ -134,7 +133,7 @@ pub async fn runs(
     let job: JobId = id(&text, "job")?;
     app.jobs.get(&caller, job).await?;
     let page = app.catalog.list_runs(caller.workspace, job, page_request(&query)?).await?;
-    let items = page.items.into_iter().map(|run| {
+    Ok(page_of(page, |run| {
         let params: Value = serde_json::from_str(&run.params_json).unwrap_or_default();
         RunDetail {
             run: run.number,
@@ -145,8 +144,7 @@ pub async fn runs(
             params,
             metrics: serde_json::from_str(&run.metrics_json).unwrap_or_default(),
         }
-    });
-    Ok(Json(Page { items: items.collect(), next: page.next.map(|cursor| cursor.to_string()) }))
+    }))
 }
 
 fn mlflow_status(status: corral_catalog::RunStatus) -> &'static str {

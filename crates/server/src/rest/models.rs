@@ -15,12 +15,9 @@ use corral_types::{Caller, ErrorKind, Failure, ModelId, Timestamp};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::answer::{Answer, ApiError, Query, name, time};
-use super::datasets::page_request;
+use super::answer::{Answer, ApiError, Query, name, page_request, time};
 use super::upload::{cut_off, receive_blob};
-use crate::api::{
-    EncoderDetail, ModelDetail, ModelExportQuery, ModelSummary, Page, PageQuery, VersionQuery,
-};
+use crate::api::{EncoderDetail, ModelDetail, ModelSummary, Page, PageQuery, VersionQuery};
 use crate::auth::{Reader, Writer};
 use crate::state::App;
 
@@ -69,13 +66,13 @@ pub async fn show(
 
 /// A version's file.
 #[utoipa::path(get, path = "/v1/models/{name}/export", tag = "models",
-    params(("name" = String, Path), ModelExportQuery),
+    params(("name" = String, Path), VersionQuery),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
 pub async fn export(
     State(app): State<App>,
     Reader(caller): Reader,
     Path(text): Path<String>,
-    Query(query): Query<ModelExportQuery>,
+    Query(query): Query<VersionQuery>,
 ) -> Answer<Response> {
     let (_, version) = find(&app, &caller, &text, query.version).await?;
     let file = tokio::fs::File::from_std(app.blobs.open_file(&version.file)?);

@@ -7,8 +7,7 @@ use axum::http::StatusCode;
 use corral_datasets::LoadedTaxonomy;
 use corral_taxonomy::{MissingParents, ParseOptions};
 
-use super::answer::{Answer, Query, invalid, name, time};
-use super::datasets::page_request;
+use super::answer::{Answer, Query, invalid, name, page_of, page_request, time};
 use crate::api::{
     ClassDetail, MatchAnswer, MatchQuery, Page, PageQuery, TaxonomyDetail, TaxonomyImportQuery,
     TaxonomySummary, UnknownLabelDetail, VersionQuery,
@@ -61,14 +60,13 @@ pub async fn list(
     Query(query): Query<PageQuery>,
 ) -> Answer<Json<Page<TaxonomySummary>>> {
     let page = app.taxonomies.list(&caller, page_request(&query)?).await?;
-    let items = page.items.into_iter().map(|record| TaxonomySummary {
+    Ok(page_of(page, |record| TaxonomySummary {
         name: record.name.to_string(),
         id: record.id.to_string(),
         version: record.head.number,
         classes: record.head.classes.into(),
         created: time(record.created),
-    });
-    Ok(Json(Page { items: items.collect(), next: page.next.map(|cursor| cursor.to_string()) }))
+    }))
 }
 
 /// A version with all its classes.
