@@ -42,9 +42,9 @@ pub use observer::{Observer, Unobserved};
 pub use options::{ClassTexts, ClassWeighting, Metric, TrainOptions};
 pub use plan::{Candidate, Estimate, Plan, TaskShape};
 pub use report::{
-    Actual, ClassReport, ConfusionReport, DataSummary, MemberReport, ModelReport, Regime, Report,
-    TrialReport, Warning, WarningKind,
+    Actual, ClassReport, ConfusionReport, DataSummary, MemberReport, ModelReport, REPORT_FILE,
+    Regime, Report, TrialReport, Warning, WarningKind,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;
-pub use train::{MODEL_FILE, REPORT_FILE, TrainOutcome, train};
+pub use train::{MODEL_FILE, TrainOutcome, train};

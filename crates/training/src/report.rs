@@ -1,5 +1,6 @@
 //! The report of a run: everything that happened, for machines.
 
+mod build;
 mod text;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Evaluation;
 use crate::options::Metric;
 use crate::plan::{Candidate, Estimate};
+
+pub use build::{REPORT_FILE, ReportParts, build, write};
 
 /// What a run did and what its model is worth.
 #[derive(Clone, Debug, Serialize, Deserialize)]

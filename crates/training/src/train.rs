@@ -24,18 +24,13 @@ use crate::options::{Metric, TrainOptions};
 use crate::plan::{Plan, TaskShape};
 use crate::prepare::{self, Prepared, prepare};
 use crate::progress::Progress;
-use crate::report::{
-    Actual, ClassReport, ConfusionReport, MemberReport, ModelReport, Regime, Report, Warning,
-    WarningKind,
-};
+use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
-use crate::search::{self, Found, SearchContext};
+use crate::search::{self, SearchContext};
 use crate::trial::{Trial, Workbench};
 
 /// The model's name in the folder of a run.
 pub const MODEL_FILE: &str = "model.corral";
-/// The report's name in the folder of a run.
-pub const REPORT_FILE: &str = "report.json";
 
 /// A finished run.
 #[derive(Clone, Debug)]
@@ -184,7 +179,9 @@ impl Run<'_> {
                 Vec::new(),
             ));
         }
-        let report = self.report(ReportParts {
+        let report = report::build(ReportParts {
+            options,
+            encoder: self.encoder,
             started_at,
             prepared: &prepared,
             plan: &plan,
@@ -197,10 +194,7 @@ impl Run<'_> {
             model_path: &model_path,
             model_hash,
         });
-        let report_path = self.out_dir.join(REPORT_FILE);
-        let text = serde_json::to_vec_pretty(&report).expect("plain values become JSON");
-        std::fs::write(&report_path, text)
-            .map_err(|source| TrainError::WriteReport { path: report_path.clone(), source })?;
+        let report_path = report::write(&report, self.out_dir)?;
         self.observer.progress(1.0, "done", json!({ "phase": "done" }));
         Ok(TrainOutcome { model_path, model_hash, report_path, report })
     }
@@ -360,78 +354,6 @@ impl Run<'_> {
             }
         }))
     }
-
-    fn report(&self, parts: ReportParts<'_>) -> Report {
-        let prepared = parts.prepared;
-        let classes = parts.cv.classes.iter().map(|class| ClassReport {
-            id: prepared.class_id(class.class).to_owned(),
-            name: prepared.class_name(class.class).to_owned(),
-            support: class.support,
-            predicted: class.predicted,
-            precision: class.precision,
-            recall: class.recall,
-            f1: class.f1,
-        });
-        let confused = parts.cv.confused.iter().map(|pair| ConfusionReport {
-            right: prepared.class_name(pair.right).to_owned(),
-            predicted: prepared.class_name(pair.predicted).to_owned(),
-            rows: pair.rows,
-        });
-        let reads_encoder = parts.members.iter().any(|member| {
-            parts.found.trials[member.trial - 1].report.candidate.featurizer.reads_encoder()
-        });
-        Report {
-            name: self.options.name.clone(),
-            seed: self.options.seed,
-            metric: self.options.metric,
-            regime: if prepared.summary.unlabelled_rows == 0 {
-                Regime::Labelled
-            } else {
-                Regime::PartlyLabelled
-            },
-            started_at: parts.started_at,
-            ended_at: Timestamp::now(),
-            data: prepared.summary.clone(),
-            folds: parts.plan.folds,
-            trials: parts.found.trials.iter().map(|trial| trial.report.clone()).collect(),
-            trials_left_out: parts.found.left_out,
-            cut_short: parts.found.left_out > 0,
-            members: parts.members,
-            cv: parts.cv.summary.clone(),
-            cv_ece_uncalibrated: parts.found.trials[parts.first].ece_uncalibrated,
-            test: parts.test.map(|test| test.summary),
-            classes: classes.collect(),
-            confused: confused.collect(),
-            warnings: prepared.warnings.clone(),
-            estimate: parts.plan.estimate,
-            actual: parts.actual,
-            model: ModelReport {
-                file: MODEL_FILE.to_owned(),
-                hash: parts.model_hash.to_string(),
-                bytes: std::fs::metadata(parts.model_path).map_or(0, |file| file.len()),
-                encoder: self
-                    .encoder
-                    .filter(|_| reads_encoder)
-                    .map(|encoder| encoder.name().to_owned()),
-            },
-            provenance: self.options.provenance.clone(),
-        }
-    }
-}
-
-struct ReportParts<'a> {
-    started_at: Timestamp,
-    prepared: &'a Prepared<'a>,
-    plan: &'a Plan,
-    found: &'a Found,
-    members: Vec<MemberReport>,
-    /// The trial that was picked first.
-    first: usize,
-    cv: DetailedEvaluation,
-    test: Option<DetailedEvaluation>,
-    actual: Actual,
-    model_path: &'a Path,
-    model_hash: BlobHash,
 }
 
 fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {

@@ -1,0 +1,108 @@
+//! A run's report from its parts, and the files it is kept in.
+
+use std::path::{Path, PathBuf};
+
+use corral_classifier::Encoder;
+use corral_types::{BlobHash, Timestamp};
+
+use super::{Actual, ClassReport, ConfusionReport, MemberReport, ModelReport, Regime, Report};
+use crate::error::TrainError;
+use crate::metrics::DetailedEvaluation;
+use crate::options::TrainOptions;
+use crate::plan::Plan;
+use crate::prepare::Prepared;
+use crate::search::Found;
+use crate::train::MODEL_FILE;
+
+/// The report's name in the folder of a run.
+pub const REPORT_FILE: &str = "report.json";
+
+/// What a report is made of.
+pub struct ReportParts<'a> {
+    pub options: &'a TrainOptions,
+    /// The encoder that the run was given, read by a member or not.
+    pub encoder: Option<&'a dyn Encoder>,
+    pub started_at: Timestamp,
+    pub prepared: &'a Prepared<'a>,
+    pub plan: &'a Plan,
+    pub found: &'a Found,
+    pub members: Vec<MemberReport>,
+    /// The place of the trial that was picked first.
+    pub first: usize,
+    /// The ensemble on the rows that folds held out.
+    pub cv: DetailedEvaluation,
+    pub test: Option<DetailedEvaluation>,
+    pub actual: Actual,
+    pub model_path: &'a Path,
+    pub model_hash: BlobHash,
+}
+
+/// Puts a report together.
+pub fn build(parts: ReportParts<'_>) -> Report {
+    let (prepared, options) = (parts.prepared, parts.options);
+    let classes = parts.cv.classes.iter().map(|class| ClassReport {
+        id: prepared.class_id(class.class).to_owned(),
+        name: prepared.class_name(class.class).to_owned(),
+        support: class.support,
+        predicted: class.predicted,
+        precision: class.precision,
+        recall: class.recall,
+        f1: class.f1,
+    });
+    let confused = parts.cv.confused.iter().map(|pair| ConfusionReport {
+        right: prepared.class_name(pair.right).to_owned(),
+        predicted: prepared.class_name(pair.predicted).to_owned(),
+        rows: pair.rows,
+    });
+    let reads_encoder = parts.members.iter().any(|member| {
+        parts.found.trials[member.trial - 1].report.candidate.featurizer.reads_encoder()
+    });
+    Report {
+        name: options.name.clone(),
+        seed: options.seed,
+        metric: options.metric,
+        regime: if prepared.summary.unlabelled_rows == 0 {
+            Regime::Labelled
+        } else {
+            Regime::PartlyLabelled
+        },
+        started_at: parts.started_at,
+        ended_at: Timestamp::now(),
+        data: prepared.summary.clone(),
+        folds: parts.plan.folds,
+        trials: parts.found.trials.iter().map(|trial| trial.report.clone()).collect(),
+        trials_left_out: parts.found.left_out,
+        cut_short: parts.found.left_out > 0,
+        members: parts.members,
+        cv: parts.cv.summary.clone(),
+        cv_ece_uncalibrated: parts.found.trials[parts.first].ece_uncalibrated,
+        test: parts.test.map(|test| test.summary),
+        classes: classes.collect(),
+        confused: confused.collect(),
+        warnings: prepared.warnings.clone(),
+        estimate: parts.plan.estimate,
+        actual: parts.actual,
+        model: ModelReport {
+            file: MODEL_FILE.to_owned(),
+            hash: parts.model_hash.to_string(),
+            bytes: std::fs::metadata(parts.model_path).map_or(0, |file| file.len()),
+            encoder: parts
+                .encoder
+                .filter(|_| reads_encoder)
+                .map(|encoder| encoder.name().to_owned()),
+        },
+        provenance: options.provenance.clone(),
+    }
+}
+
+/// Writes a report into the folder of its run and says where.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(report: &Report, out_dir: &Path) -> Result<PathBuf, TrainError> {
+    let path = out_dir.join(REPORT_FILE);
+    let text = serde_json::to_vec_pretty(report).expect("plain values become JSON");
+    std::fs::write(&path, text)
+        .map_err(|source| TrainError::WriteReport { path: path.clone(), source })?;
+    Ok(path)
+}
