@@ -20,7 +20,7 @@ pub mod rows;
 
 pub use calibration::{Calibration, Link};
 pub use classes::{ClassEntry, ClassRef, ClassSubset};
-pub use encoder::Encoder;
+pub use encoder::{EmbeddingUse, EmbeddingView, Encoder};
 pub use head::{FeatureRow, HeadBuilder, HeadError, LinearHead, Precision};
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,

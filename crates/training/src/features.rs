@@ -1,71 +1,127 @@
 //! Feature blocks: each computed once in a run and read by every trial.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use corral_classifier::head::FeatureRow;
 use corral_classifier::{
-    DenseRows, Encoder, Featurizer, LexicalConfig, Lexicon, LexiconUse, SparseRows,
+    DenseRows, EmbeddingUse, EmbeddingView, Encoder, Featurizer, Lexicon, LexiconUse, SparseRow,
+    SparseRows,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::learner::{DenseView, FeatureRows, SparseView};
+use crate::lexicons::LexiconSettings;
 use crate::observer::Observer;
 
-/// Which features a candidate reads.
+/// Which features a candidate reads: the columns of a lexicon, then those of an embedding. At
+/// least one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum FeaturizerSettings {
-    /// TF-IDF of words and characters.
-    Lexical,
-    /// The encoder's embedding.
-    Embedding,
-    /// Both side by side, the embedding multiplied by a scale.
-    Joined { embedding_scale: f32 },
+#[serde(deny_unknown_fields)]
+pub struct FeaturizerSettings {
+    pub lexicon: Option<LexiconSettings>,
+    pub embedding: Option<EmbeddingUse>,
 }
 
 /// Texts embedded between two reports of progress.
 const TEXTS_PER_REPORT: usize = 512;
-/// From this many texts on an n-gram must stand in two of them: those that stand in one are
-/// most of a vocabulary, and few texts to come will have them.
-const TEXTS_WITH_RARE_GRAMS: usize = 30_000;
 
 impl FeaturizerSettings {
+    /// The rows of a lexicon alone.
+    pub const fn lexical(lexicon: LexiconSettings) -> Self {
+        Self { lexicon: Some(lexicon), embedding: None }
+    }
+
+    /// An embedding alone.
+    pub const fn embedding(view: EmbeddingView) -> Self {
+        Self { lexicon: None, embedding: Some(EmbeddingUse { view, scale: 1.0 }) }
+    }
+
+    /// Both side by side, the embedding multiplied by a scale.
+    pub const fn joined(lexicon: LexiconSettings, view: EmbeddingView, scale: f32) -> Self {
+        Self { lexicon: Some(lexicon), embedding: Some(EmbeddingUse { view, scale }) }
+    }
+
     pub const fn reads_lexicon(&self) -> bool {
-        !matches!(self, Self::Embedding)
+        self.lexicon.is_some()
     }
 
     pub const fn reads_encoder(&self) -> bool {
-        !matches!(self, Self::Lexical)
+        self.embedding.is_some()
     }
 
-    /// The word by which reports name the featurizer.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Lexical => "lexical",
-            Self::Embedding => "embedding",
-            Self::Joined { .. } => "joined",
-        }
+    /// The view of the embedding that it reads.
+    pub fn view(&self) -> Option<EmbeddingView> {
+        self.embedding.map(|used| used.view)
     }
 
-    /// The same, as a model file names it.
-    pub fn in_model(&self) -> Featurizer {
-        let lexicon = LexiconUse { lexicon: 0, scale: 1.0 };
-        match *self {
-            Self::Lexical => Featurizer { lexicon: Some(lexicon), embedding_scale: None },
-            Self::Embedding => Featurizer { lexicon: None, embedding_scale: Some(1.0) },
-            Self::Joined { embedding_scale } => {
-                Featurizer { lexicon: Some(lexicon), embedding_scale: Some(embedding_scale) }
-            }
+    /// The same, as a model file names it that holds these lexicons.
+    ///
+    /// # Panics
+    /// When its lexicon is not among them.
+    pub fn in_model(&self, lexicons: &[LexiconSettings]) -> Featurizer {
+        let place = |settings| {
+            let lexicon = lexicons.iter().position(|other| *other == settings);
+            let lexicon = lexicon.expect("a model holds the lexicons that its members read");
+            LexiconUse { lexicon, scale: 1.0 }
+        };
+        Featurizer {
+            lexicon: self.lexicon.map(place),
+            embedding_scale: self.embedding.map(|used| used.scale),
         }
     }
 }
 
+/// For people, such as `words 1-2 chars 3-5 & pooled×2`.
+impl fmt::Display for FeaturizerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.lexicon, self.embedding) {
+            (Some(lexicon), Some(EmbeddingUse { view, scale })) => {
+                write!(f, "{lexicon} & {view}×{scale}")
+            }
+            (Some(lexicon), None) => lexicon.fmt(f),
+            (None, Some(used)) => used.view.fmt(f),
+            (None, None) => f.write_str("nothing"),
+        }
+    }
+}
+
+/// A lexicon and what it makes of all rows.
+#[derive(Clone, Debug)]
+pub struct LexicalBlock {
+    pub lexicon: Lexicon<'static>,
+    pub rows: SparseRows,
+}
+
 /// The features of all rows.
 ///
-/// The vocabulary and its document counts are taken over all of them, also over rows that a
+/// A vocabulary and its document counts are taken over all of them, also over rows that a
 /// fold will hold out: an n-gram that only held-out rows have never gets a weight, and labels
 /// play no part.
+#[derive(Clone, Debug, Default)]
 pub struct FeatureBlocks {
-    pub lexicon: Option<(Lexicon<'static>, SparseRows)>,
-    pub embeddings: Option<DenseRows>,
+    pub lexicons: BTreeMap<LexiconSettings, LexicalBlock>,
+    pub embeddings: BTreeMap<EmbeddingView, DenseRows>,
+}
+
+/// The blocks that some featurizers read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlocksNeeded {
+    pub lexicons: BTreeSet<LexiconSettings>,
+    pub views: BTreeSet<EmbeddingView>,
+}
+
+impl BlocksNeeded {
+    /// What these read together.
+    pub fn by(featurizers: impl IntoIterator<Item = FeaturizerSettings>) -> Self {
+        let mut needed = Self::default();
+        for featurizer in featurizers {
+            needed.lexicons.extend(featurizer.lexicon);
+            needed.views.extend(featurizer.view());
+        }
+        needed
+    }
 }
 
 impl FeatureBlocks {
@@ -74,53 +130,67 @@ impl FeatureBlocks {
     /// # Panics
     /// When a block it reads was not computed; candidates are planned by what there is.
     pub fn rows(&self, featurizer: &FeaturizerSettings) -> FeatureRows<'_> {
-        let sparse = || {
-            let (_, rows) =
-                self.lexicon.as_ref().expect("a lexicon was computed for lexical candidates");
+        let sparse = featurizer.lexicon.map(|settings| {
+            let rows = &self.lexical(&settings).rows;
             SparseView {
                 row_offsets: rows.starts(),
                 columns: rows.indices(),
                 values: rows.values(),
                 column_count: rows.columns(),
             }
-        };
-        let dense = || {
-            let rows = self
-                .embeddings
-                .as_ref()
-                .expect("embeddings were computed for candidates that read them");
+        });
+        let dense = featurizer.embedding.map(|used| {
+            let rows = self.embedded(used.view);
             DenseView { values: rows.values(), column_count: rows.width() }
-        };
-        match *featurizer {
-            FeaturizerSettings::Lexical => FeatureRows::sparse(sparse()),
-            FeaturizerSettings::Embedding => FeatureRows::dense(dense()),
-            FeaturizerSettings::Joined { embedding_scale } => FeatureRows {
-                sparse: Some(sparse()),
-                sparse_scale: 1.0,
-                dense: Some(dense()),
-                dense_scale: embedding_scale,
-            },
+        });
+        FeatureRows {
+            sparse,
+            sparse_scale: 1.0,
+            dense,
+            dense_scale: featurizer.embedding.map_or(1.0, |used| used.scale),
         }
     }
-}
 
-/// The vocabulary settings for so many texts.
-pub fn lexical_config(texts: usize) -> LexicalConfig {
-    let mut config = LexicalConfig::words_and_characters();
-    if texts >= TEXTS_WITH_RARE_GRAMS {
-        config.blocks.iter_mut().for_each(|block| block.min_documents = 2);
+    /// Single rows as a featurizer has them, for heads to score.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    pub fn feature_rows<'b>(
+        &'b self,
+        featurizer: &FeaturizerSettings,
+    ) -> impl Fn(usize) -> FeatureRow<'b> + Sync + use<'b> {
+        let lexical = featurizer.lexicon.map(|settings| &self.lexical(&settings).rows);
+        let embeddings = featurizer.view().map(|view| self.embedded(view));
+        let embedding_scale = featurizer.embedding.map_or(1.0, |used| used.scale);
+        move |row| FeatureRow {
+            lexical: lexical.map_or(SparseRow::EMPTY, |rows| rows.row(row)),
+            lexical_scale: 1.0,
+            embedding: embeddings.map_or(&[], |rows| rows.row(row)),
+            embedding_scale,
+        }
     }
-    config
+
+    /// The block of a lexicon.
+    ///
+    /// # Panics
+    /// When it was not computed.
+    pub fn lexical(&self, settings: &LexiconSettings) -> &LexicalBlock {
+        self.lexicons.get(settings).expect("the lexicons that candidates read were computed")
+    }
+
+    fn embedded(&self, view: EmbeddingView) -> &DenseRows {
+        self.embeddings.get(&view).expect("the views that candidates read were computed")
+    }
 }
 
 /// Learns the vocabulary of texts and turns them into rows.
 pub fn lexical_block(
     texts: &[&str],
-    config: &LexicalConfig,
-) -> Result<(Lexicon<'static>, SparseRows), TrainError> {
-    let lexicon = Lexicon::fit(texts, config).map_err(TrainError::Lexicon)?;
+    settings: &LexiconSettings,
+) -> Result<LexicalBlock, TrainError> {
+    let lexicon = Lexicon::fit(texts, &settings.config()).map_err(TrainError::Lexicon)?;
     let rows = lexicon.transform_all(texts);
-    Ok((lexicon, rows))
+    Ok(LexicalBlock { lexicon, rows })
 }
 
 /// Embeds texts, short ones first so that a batch holds texts of one length. `report` gets

@@ -1,11 +1,13 @@
 //! Which candidates are tried, and what that will take.
 
+use corral_classifier::EmbeddingView;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::features::FeaturizerSettings;
 use crate::folds::MAX_FOLDS;
 use crate::learner::{LANES, LearnerSettings};
+use crate::lexicons::LexiconSettings;
 use crate::metrics::RankedRows;
 use crate::options::TrainOptions;
 use crate::rows::LabelKind;
@@ -18,14 +20,9 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A name for people, such as `joined×2 + linear_svm C=0.3`.
+    /// A name for people, such as `words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3`.
     pub fn name(&self) -> String {
-        let scale = match self.featurizer {
-            FeaturizerSettings::Joined { embedding_scale } => format!("×{embedding_scale}"),
-            FeaturizerSettings::Lexical | FeaturizerSettings::Embedding => String::new(),
-        };
-        let (featurizer, learner) = (self.featurizer.name(), self.learner.name());
-        format!("{featurizer}{scale} + {learner} C={}", self.learner.cost())
+        format!("{} + {} C={}", self.featurizer, self.learner.name(), self.learner.cost())
     }
 }
 
@@ -229,9 +226,10 @@ fn candidates(shape: &TaskShape) -> Vec<Candidate> {
         |featurizer, cost| Candidate { featurizer, learner: LearnerSettings::LinearSvm { cost } };
     let softmax =
         |featurizer, cost| Candidate { featurizer, learner: LearnerSettings::Softmax { cost } };
-    let lexical = FeaturizerSettings::Lexical;
-    let embedding = FeaturizerSettings::Embedding;
-    let joined = |embedding_scale| FeaturizerSettings::Joined { embedding_scale };
+    let lexicon = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(shape.texts);
+    let lexical = FeaturizerSettings::lexical(lexicon);
+    let embedding = FeaturizerSettings::embedding(EmbeddingView::Pooled);
+    let joined = |scale| FeaturizerSettings::joined(lexicon, EmbeddingView::Pooled, scale);
     let mut grid = match shape.embedding_width {
         None => vec![
             svm(lexical, 0.5),

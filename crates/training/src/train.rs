@@ -15,9 +15,10 @@ use serde_json::json;
 use crate::checkpoint;
 use crate::ensemble::{self, Member};
 use crate::error::TrainError;
-use crate::features::{FeatureBlocks, embed, lexical_block, lexical_config};
+use crate::features::{BlocksNeeded, FeatureBlocks, embed, lexical_block};
 use crate::fingerprint::fingerprint;
 use crate::learner::HeadBudget;
+use crate::lexicons::LexiconSettings;
 use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
@@ -116,8 +117,8 @@ impl Run<'_> {
         let blocks = self.compute_features(&prepared, &plan, &progress, &mut actual)?;
         // Now that the features are counted: refused if they are more than expected.
         let shape = TaskShape {
-            entries: blocks.lexicon.as_ref().map_or(0, |(_, rows)| rows.entries()),
-            columns: blocks.lexicon.as_ref().map_or(0, |(_, rows)| rows.columns()),
+            entries: blocks.lexicons.values().map(|block| block.rows.entries()).sum(),
+            columns: blocks.lexicons.values().map(|block| block.rows.columns()).sum(),
             ..expected
         };
         let counted = Plan::for_task(&shape, prepared.distinct_texts(), self.threads, options)?;
@@ -216,26 +217,25 @@ impl Run<'_> {
         progress: &Progress<'_>,
         actual: &mut Actual,
     ) -> Result<FeatureBlocks, TrainError> {
-        let mut blocks = FeatureBlocks { lexicon: None, embeddings: None };
-        let featurizers = || plan.candidates.iter().map(|candidate| candidate.featurizer);
-        if featurizers().any(|featurizer| featurizer.reads_lexicon()) {
-            let clock = Instant::now();
+        let mut blocks = FeatureBlocks::default();
+        let needed = BlocksNeeded::by(plan.candidates.iter().map(|candidate| candidate.featurizer));
+        let clock = Instant::now();
+        for settings in &needed.lexicons {
             progress.within(FEATURE_PHASE, 0.0, "counting words", json!({ "phase": "features" }));
-            blocks.lexicon =
-                Some(lexical_block(&prepared.texts, &lexical_config(prepared.texts.len()))?);
-            actual.lexicon_seconds = clock.elapsed().as_secs_f64();
+            blocks.lexicons.insert(*settings, lexical_block(&prepared.texts, settings)?);
         }
-        if let Some(encoder) =
-            self.encoder.filter(|_| featurizers().any(|featurizer| featurizer.reads_encoder()))
-        {
-            let clock = Instant::now();
+        actual.lexicon_seconds = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        for &view in &needed.views {
+            let Some(encoder) = self.encoder else { continue };
             let report = |fraction: f32| {
                 let detail = json!({ "phase": "features", "texts": prepared.texts.len() });
                 progress.within(FEATURE_PHASE, fraction, "embedding texts", detail);
             };
-            blocks.embeddings = Some(embed(encoder, &prepared.texts, self.observer, &report)?);
-            actual.embedding_seconds = clock.elapsed().as_secs_f64();
+            let rows = embed(encoder, &prepared.texts, self.observer, &report)?;
+            blocks.embeddings.insert(view, rows);
         }
+        actual.embedding_seconds = clock.elapsed().as_secs_f64();
         Ok(blocks)
     }
 
@@ -266,6 +266,10 @@ impl Run<'_> {
         progress.within(REFIT_PHASE, 0.0, "fitting on all rows", json!({ "phase": "refit" }));
         let prepared = bench.prepared;
         let everything: Vec<u32> = (0..prepared.texts.len() as u32).collect();
+        let needed = BlocksNeeded::by(
+            members.iter().map(|member| trials[member.trial].report.candidate.featurizer),
+        );
+        let lexicons: Vec<LexiconSettings> = needed.lexicons.into_iter().collect();
         let picks: u32 = members.iter().map(|member| member.picks).sum();
         let fitted: Vec<(MemberSpec, MemberReport)> = members
             .par_iter()
@@ -284,7 +288,7 @@ impl Run<'_> {
                 };
                 let spec = MemberSpec {
                     name: candidate.name(),
-                    featurizer: candidate.featurizer.in_model(),
+                    featurizer: candidate.featurizer.in_model(&lexicons),
                     head: fitted.head,
                     calibration: trial.calibration.clone().into_applied(),
                     weight,
@@ -293,10 +297,8 @@ impl Run<'_> {
             })
             .collect::<Result<_, TrainError>>()?;
         let (members, reports): (Vec<MemberSpec>, Vec<MemberReport>) = fitted.into_iter().unzip();
-        let reads_lexicon = members.iter().any(|member| member.featurizer.lexicon.is_some());
-        let reads_encoder =
-            members.iter().any(|member| member.featurizer.embedding_scale.is_some());
-        let lexicon = bench.blocks.lexicon.as_ref().filter(|_| reads_lexicon);
+        let reads_encoder = !needed.views.is_empty();
+        let lexicon = |settings| bench.blocks.lexical(settings).lexicon.clone();
         let spec = ModelSpec {
             name: self.options.name.clone(),
             metadata: prepare::metadata(prepared, self.options),
@@ -304,7 +306,7 @@ impl Run<'_> {
             outputs: prepared.outputs.clone(),
             link: bench.link(),
             encoder: self.encoder.filter(|_| reads_encoder).map(encoder_need),
-            lexicons: lexicon.map(|(lexicon, _)| lexicon.clone()).into_iter().collect(),
+            lexicons: lexicons.iter().map(lexicon).collect(),
             members,
             temperature,
             thresholds: Thresholds::default(),

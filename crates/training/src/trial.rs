@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use corral_classifier::head::FeatureRow;
-use corral_classifier::{Calibration, DenseRows, LinearHead, Link, SparseRow};
+use corral_classifier::{Calibration, DenseRows, LinearHead, Link};
 use corral_types::Timestamp;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -147,18 +146,8 @@ impl Workbench<'_> {
         featurizer: &FeaturizerSettings,
         rows: &[u32],
     ) -> DenseRows {
-        let lexical = self.blocks.lexicon.as_ref().filter(|_| featurizer.reads_lexicon());
-        let embeddings = self.blocks.embeddings.as_ref().filter(|_| featurizer.reads_encoder());
-        let embedding_scale = featurizer.in_model().embedding_scale.unwrap_or(1.0);
-        head.score_rows(rows.len(), |index| {
-            let row = rows[index] as usize;
-            FeatureRow {
-                lexical: lexical.map_or(SparseRow::EMPTY, |(_, rows)| rows.row(row)),
-                lexical_scale: 1.0,
-                embedding: embeddings.map_or(&[], |rows| rows.row(row)),
-                embedding_scale,
-            }
-        })
+        let features = self.blocks.feature_rows(featurizer);
+        head.score_rows(rows.len(), |index| features(rows[index] as usize))
     }
 
     /// Joins the folds of a trial: calibrates their scores and evaluates the predictions.
