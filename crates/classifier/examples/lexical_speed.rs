@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             members: vec![MemberSpec {
                 name: "centroids".to_owned(),
                 featurizer: Featurizer::lexical(0),
-                head,
+                head: head.into(),
                 calibration: Calibration::NONE,
                 weight: 1.0,
             }],

@@ -1,9 +1,9 @@
 //! Featurizers, the model file, and the one way to predict.
 //!
 //! A text becomes numbers through a [`lexical::Lexicon`] and, where a model asks for it, an
-//! [`Encoder`]; a [`LinearHead`] turns the numbers into scores, a [`Calibration`] scores into
+//! [`Encoder`]; a [`Head`] turns the numbers into scores, a [`Calibration`] scores into
 //! probabilities, and members join in an ensemble. Training scores its candidates with these
-//! same functions, on memory instead of a file: [`Lexicon`] and [`LinearHead`] own their
+//! same functions, on memory instead of a file: [`Lexicon`] and [`Head`] own their
 //! arrays there and borrow them here.
 //!
 //! [`ModelSpec`] writes a model file, [`Model`] opens one without parsing its entries and
@@ -21,7 +21,7 @@ pub mod rows;
 pub use calibration::{Calibration, Link};
 pub use classes::{ClassEntry, ClassRef, ClassSubset};
 pub use encoder::{EmbeddingUse, EmbeddingView, Encoder};
-pub use head::{FeatureRow, HeadBuilder, HeadError, LinearHead, Precision};
+pub use head::{FeatureRow, Head, HeadBuilder, HeadError, LinearHead, Precision};
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,
     ShortestToken, Weighting,

@@ -76,7 +76,8 @@ fn probabilities_need_no_allocation_after_the_first() {
             name: format!("{precision:?}"),
             featurizer: Featurizer::lexical(0),
             head: LinearHead::from_column_major(&weights, vec![0.0; 3], precision)
-                .expect("three weights a column"),
+                .expect("three weights a column")
+                .into(),
             calibration: Calibration::Temperature(2.0),
             weight: 1.0,
         }

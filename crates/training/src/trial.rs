@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use corral_classifier::{Calibration, DenseRows, LinearHead, Link};
+use corral_classifier::{Calibration, DenseRows, Head, Link};
 use corral_types::Timestamp;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -140,12 +140,7 @@ impl Workbench<'_> {
     }
 
     /// Scores rows as prediction does.
-    fn score(
-        &self,
-        head: &LinearHead<'_>,
-        featurizer: &FeaturizerSettings,
-        rows: &[u32],
-    ) -> DenseRows {
+    fn score(&self, head: &Head<'_>, featurizer: &FeaturizerSettings, rows: &[u32]) -> DenseRows {
         let features = self.blocks.feature_rows(featurizer);
         head.score_rows(rows.len(), |index| features(rows[index] as usize))
     }

@@ -44,7 +44,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         members: vec![MemberSpec {
             name: "linear".to_owned(),
             featurizer: Featurizer::lexical(0),
-            head,
+            head: head.into(),
             calibration: Calibration::Temperature(1.0),
             weight: 1.0,
         }],

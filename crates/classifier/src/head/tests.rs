@@ -126,6 +126,7 @@ fn wrong_weights_are_refused() {
 fn rows_are_scored_alike_in_bulk() {
     let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     let head = LinearHead::from_column_major(&weights, vec![0.0, 1.0], Precision::F32).unwrap();
+    let head = Head::from(head);
     let sparse =
         SparseRows::from_parts(vec![0, 1, 3], vec![1, 0, 2], vec![1.0, 2.0, 1.0], 3).unwrap();
     assert_eq!(head.score_sparse_rows(&sparse).values(), [3.0, 5.0, 7.0, 11.0]);

@@ -12,7 +12,7 @@ use super::settings::{CalibrationSettings, EncoderNeed, HeadKind, MemberSettings
 use super::spec::{Featurizer, LexiconUse, MAX_MEMBERS};
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
-use crate::head::{LinearHead, MAX_OUTPUTS, Weights};
+use crate::head::{Head, LinearHead, MAX_OUTPUTS, Weights};
 use crate::kernels::stride;
 use crate::lexical::{Bucket, Lexicon, MAX_FEATURES};
 
@@ -45,13 +45,23 @@ struct LexiconPlaces {
 #[derive(Debug)]
 struct MemberPlaces {
     columns: usize,
-    bias: Range<usize>,
     head: HeadPlaces,
     per_output: Option<[Range<usize>; 2]>,
 }
 
 #[derive(Debug)]
 enum HeadPlaces {
+    Linear(LinearPlaces),
+}
+
+#[derive(Debug)]
+struct LinearPlaces {
+    bias: Range<usize>,
+    weights: WeightPlaces,
+}
+
+#[derive(Debug)]
+enum WeightPlaces {
     F32 {
         weights: Range<usize>,
     },
@@ -101,7 +111,7 @@ pub(super) struct MemberView<'a> {
     pub weight: f32,
     pub lexicon: Option<LexiconUse>,
     pub embedding_scale: Option<f32>,
-    pub head: LinearHead<'a>,
+    pub head: Head<'a>,
     pub calibration: Calibration<'a>,
 }
 
@@ -262,21 +272,8 @@ impl Model {
     pub(super) fn member(&self, index: usize) -> MemberView<'_> {
         let places = &self.members[index];
         let settings = &self.settings.members[index];
-        let weights = match &places.head {
-            HeadPlaces::F32 { weights } => Weights::F32(self.entries(weights).into()),
-            HeadPlaces::Int8 { scales, weights } => Weights::Int8 {
-                scales: self.entries(scales).into(),
-                weights: self.entries(weights).into(),
-            },
-            HeadPlaces::SparseInt8 { starts, scales, bases, outputs, weights } => {
-                Weights::SparseInt8 {
-                    starts: self.entries(starts).into(),
-                    scales: self.entries(scales).into(),
-                    bases: self.entries(bases).into(),
-                    outputs: self.entries(outputs).into(),
-                    weights: self.entries(weights).into(),
-                }
-            }
+        let head = match &places.head {
+            HeadPlaces::Linear(linear) => Head::Linear(self.linear(places.columns, linear)),
         };
         let calibration = match (&places.per_output, settings.calibration) {
             (Some([slopes, offsets]), _) => Calibration::PerOutput {
@@ -295,13 +292,29 @@ impl Model {
                 .as_ref()
                 .map(|used| LexiconUse { lexicon: used.lexicon as usize, scale: used.scale }),
             embedding_scale: settings.embedding_scale,
-            head: LinearHead {
-                columns: places.columns,
-                bias: self.entries(&places.bias).into(),
-                weights,
-            },
+            head,
             calibration,
         }
+    }
+
+    fn linear(&self, columns: usize, places: &LinearPlaces) -> LinearHead<'_> {
+        let weights = match &places.weights {
+            WeightPlaces::F32 { weights } => Weights::F32(self.entries(weights).into()),
+            WeightPlaces::Int8 { scales, weights } => Weights::Int8 {
+                scales: self.entries(scales).into(),
+                weights: self.entries(weights).into(),
+            },
+            WeightPlaces::SparseInt8 { starts, scales, bases, outputs, weights } => {
+                Weights::SparseInt8 {
+                    starts: self.entries(starts).into(),
+                    scales: self.entries(scales).into(),
+                    bases: self.entries(bases).into(),
+                    outputs: self.entries(outputs).into(),
+                    weights: self.entries(weights).into(),
+                }
+            }
+        };
+        LinearHead { columns, bias: self.entries(&places.bias).into(), weights }
     }
 
     /// The entries of a section. Sections begin at multiples of 64 within bytes that begin at
@@ -380,22 +393,41 @@ fn place_member(
         columns += encoder.dimension as usize;
     }
     let outputs = settings.outputs as usize;
-    let padded = columns * stride(outputs);
     let section = |name: &str| format!("member.{index}.{name}");
     Ok(MemberPlaces {
         columns,
+        head: HeadPlaces::Linear(place_linear(member.head, columns, outputs, sections, &section)?),
+        per_output: match member.calibration {
+            CalibrationSettings::Temperature(_) => None,
+            CalibrationSettings::PerOutput => Some([
+                sections.take::<f32>(&section("slopes"), outputs)?,
+                sections.take::<f32>(&section("offsets"), outputs)?,
+            ]),
+        },
+    })
+}
+
+fn place_linear(
+    kind: HeadKind,
+    columns: usize,
+    outputs: usize,
+    sections: &mut Sections,
+    section: &impl Fn(&str) -> String,
+) -> Result<LinearPlaces, ModelError> {
+    let padded = columns * stride(outputs);
+    Ok(LinearPlaces {
         bias: sections.take::<f32>(&section("bias"), outputs)?,
-        head: match member.head {
+        weights: match kind {
             HeadKind::F32 => {
-                HeadPlaces::F32 { weights: sections.take::<f32>(&section("weights"), padded)? }
+                WeightPlaces::F32 { weights: sections.take::<f32>(&section("weights"), padded)? }
             }
-            HeadKind::Int8 => HeadPlaces::Int8 {
+            HeadKind::Int8 => WeightPlaces::Int8 {
                 scales: sections.take::<f32>(&section("scales"), columns)?,
                 weights: sections.take::<i8>(&section("weights"), padded)?,
             },
             HeadKind::SparseInt8 => {
                 let weights = sections.take_any::<i8>(&section("weights"))?;
-                HeadPlaces::SparseInt8 {
+                WeightPlaces::SparseInt8 {
                     starts: sections.take::<u32>(&section("starts"), columns + 1)?,
                     scales: sections.take::<f32>(&section("scales"), columns)?,
                     bases: sections.take::<f32>(&section("bases"), columns)?,
@@ -403,13 +435,6 @@ fn place_member(
                     weights,
                 }
             }
-        },
-        per_output: match member.calibration {
-            CalibrationSettings::Temperature(_) => None,
-            CalibrationSettings::PerOutput => Some([
-                sections.take::<f32>(&section("slopes"), outputs)?,
-                sections.take::<f32>(&section("offsets"), outputs)?,
-            ]),
         },
     })
 }

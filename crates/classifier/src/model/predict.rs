@@ -8,7 +8,7 @@ use super::spec::{MemberSpec, ModelSpec};
 use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
 use crate::classes::ClassSubset;
 use crate::encoder::Encoder;
-use crate::head::{FeatureRow, LinearHead};
+use crate::head::{FeatureRow, Head};
 use crate::lexical::LexicalScratch;
 use crate::rows::{DenseRows, SparseRow, SparseRows};
 
@@ -386,7 +386,7 @@ impl ModelSpec {
 
 /// What a member says to a row, on its own.
 fn member_probabilities(
-    head: &LinearHead<'_>,
+    head: &Head<'_>,
     calibration: &Calibration<'_>,
     link: Link,
     row: FeatureRow<'_>,

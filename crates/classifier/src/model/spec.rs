@@ -16,7 +16,7 @@ use super::settings::{
 };
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassArrays, ClassEntry};
-use crate::head::{LinearHead, Weights};
+use crate::head::{Head, LinearHead, Weights};
 use crate::lexical::Lexicon;
 
 /// Members of one model. Ensembles gain nothing from more, and the header holds no more.
@@ -49,7 +49,7 @@ pub struct ModelSpec {
 pub struct MemberSpec {
     pub name: String,
     pub featurizer: Featurizer,
-    pub head: LinearHead<'static>,
+    pub head: Head<'static>,
     pub calibration: Calibration<'static>,
     /// Its share in the ensemble; writing divides by the sum.
     pub weight: f32,
@@ -244,10 +244,8 @@ fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
             .lexicon
             .map(|used| LexiconUseSettings { lexicon: used.lexicon as u32, scale: used.scale }),
         embedding_scale: member.featurizer.embedding_scale,
-        head: match member.head.weights {
-            Weights::F32(_) => HeadKind::F32,
-            Weights::Int8 { .. } => HeadKind::Int8,
-            Weights::SparseInt8 { .. } => HeadKind::SparseInt8,
+        head: match &member.head {
+            Head::Linear(head) => linear_kind(head),
         },
         calibration: match member.calibration {
             Calibration::Temperature(temperature) => CalibrationSettings::Temperature(temperature),
@@ -256,10 +254,28 @@ fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
     }
 }
 
+const fn linear_kind(head: &LinearHead<'_>) -> HeadKind {
+    match head.weights {
+        Weights::F32(_) => HeadKind::F32,
+        Weights::Int8 { .. } => HeadKind::Int8,
+        Weights::SparseInt8 { .. } => HeadKind::SparseInt8,
+    }
+}
+
 fn add_member(file: &mut FileBuilder, index: usize, member: &MemberSpec) {
     let section = |name: &str| format!("member.{index}.{name}");
-    file.add(&section("bias"), &member.head.bias);
-    match &member.head.weights {
+    match &member.head {
+        Head::Linear(head) => add_linear(file, head, &section),
+    }
+    if let Calibration::PerOutput { slopes, offsets } = &member.calibration {
+        file.add(&section("slopes"), slopes);
+        file.add(&section("offsets"), offsets);
+    }
+}
+
+fn add_linear(file: &mut FileBuilder, head: &LinearHead<'_>, section: &impl Fn(&str) -> String) {
+    file.add(&section("bias"), &head.bias);
+    match &head.weights {
         Weights::F32(weights) => file.add(&section("weights"), weights),
         Weights::Int8 { scales, weights } => {
             file.add(&section("scales"), scales);
@@ -272,9 +288,5 @@ fn add_member(file: &mut FileBuilder, index: usize, member: &MemberSpec) {
             file.add(&section("outputs"), outputs);
             file.add(&section("weights"), weights);
         }
-    }
-    if let Calibration::PerOutput { slopes, offsets } = &member.calibration {
-        file.add(&section("slopes"), slopes);
-        file.add(&section("offsets"), offsets);
     }
 }

@@ -3,7 +3,7 @@
 use super::error::Damage;
 use super::open::Model;
 use crate::calibration::Calibration;
-use crate::head::Weights;
+use crate::head::{Head, LinearHead, Weights};
 use crate::lexical::is_sound;
 
 /// Checks every entry that points to another, and that weights are numbers.
@@ -46,27 +46,33 @@ fn check_classes(model: &Model) -> Result<(), Damage> {
 fn check_member(model: &Model, index: usize) -> Result<(), Damage> {
     let member = model.member(index);
     let section = |name: &str| format!("member.{index}.{name}");
-    finite(&member.head.bias, || section("bias"))?;
-    match &member.head.weights {
-        Weights::F32(weights) => finite(weights, || section("weights"))?,
-        Weights::Int8 { scales, .. } => finite(scales, || section("scales"))?,
-        Weights::SparseInt8 { starts, scales, bases, outputs, weights } => {
-            let covers = starts.first() == Some(&0)
-                && starts.is_sorted()
-                && starts.last().is_some_and(|&end| end as usize == weights.len());
-            require(covers, || section("starts"), "starts that fall or miss the entries")?;
-            let count = member.head.outputs();
-            let in_range = outputs.iter().all(|&output| usize::from(output) < count);
-            require(in_range, || section("outputs"), "outputs that do not exist")?;
-            finite(scales, || section("scales"))?;
-            finite(bases, || section("bases"))?;
-        }
+    match &member.head {
+        Head::Linear(head) => check_linear(head, section)?,
     }
     match &member.calibration {
         Calibration::Temperature(_) => Ok(()),
         Calibration::PerOutput { slopes, offsets } => {
             finite(slopes, || section("slopes"))?;
             finite(offsets, || section("offsets"))
+        }
+    }
+}
+
+fn check_linear(head: &LinearHead<'_>, section: impl Fn(&str) -> String) -> Result<(), Damage> {
+    finite(&head.bias, || section("bias"))?;
+    match &head.weights {
+        Weights::F32(weights) => finite(weights, || section("weights")),
+        Weights::Int8 { scales, .. } => finite(scales, || section("scales")),
+        Weights::SparseInt8 { starts, scales, bases, outputs, weights } => {
+            let covers = starts.first() == Some(&0)
+                && starts.is_sorted()
+                && starts.last().is_some_and(|&end| end as usize == weights.len());
+            require(covers, || section("starts"), "starts that fall or miss the entries")?;
+            let count = head.outputs();
+            let in_range = outputs.iter().all(|&output| usize::from(output) < count);
+            require(in_range, || section("outputs"), "outputs that do not exist")?;
+            finite(scales, || section("scales"))?;
+            finite(bases, || section("bases"))
         }
     }
 }

@@ -143,7 +143,7 @@ pub fn sample(link: Link) -> ModelSpec {
         MemberSpec {
             name: name.to_owned(),
             featurizer,
-            head: LinearHead::from_column_major(&weights, bias, precision).unwrap(),
+            head: LinearHead::from_column_major(&weights, bias, precision).unwrap().into(),
             calibration,
             weight,
         }

@@ -1,4 +1,4 @@
-//! Learners: from rows and right answers to a linear head.
+//! Learners: from rows and right answers to a head.
 
 mod dense;
 mod lanes;
@@ -9,7 +9,7 @@ mod svm;
 
 use std::time::Duration;
 
-use corral_classifier::{HeadBuilder, HeadError, LinearHead, Precision};
+use corral_classifier::{Head, HeadBuilder, HeadError, LinearHead, Precision};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub struct Problem<'a> {
 /// A head and what it took.
 #[derive(Debug)]
 pub struct Fitted {
-    pub head: LinearHead<'static>,
+    pub head: Head<'static>,
     pub cpu: Duration,
     /// Passes over the rows, of the class block that took most.
     pub passes: usize,
@@ -183,7 +183,7 @@ fn fit_svm(
     let head = build_head(problem.features.column_count(), bias, budget, column)?;
     let cpu = fitted.iter().map(|(_, cpu)| *cpu).sum::<Duration>() + clock.elapsed();
     let passes = fitted.iter().map(|(block, _)| block.passes).max().unwrap_or(0);
-    Ok(Some(Fitted { head, cpu, passes }))
+    Ok(Some(Fitted { head: head.into(), cpu, passes }))
 }
 
 fn fit_regression(
@@ -241,7 +241,7 @@ fn fit_regression(
     let mut bias: Vec<f32> = fitted.intercepts.iter().flat_map(|lanes| lanes.0).collect();
     bias.truncate(problem.class_count);
     let head = build_head(problem.features.column_count(), bias, budget, column)?;
-    Ok(Some(Fitted { head, cpu: clock.elapsed(), passes: fitted.passes }))
+    Ok(Some(Fitted { head: head.into(), cpu: clock.elapsed(), passes: fitted.passes }))
 }
 
 /// A head as precise as the budget allows. `column` writes the weights of a column, one a class.
