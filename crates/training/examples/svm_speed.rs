@@ -5,8 +5,7 @@
 //! with the data where `CORRAL_TEST_DATA` says (default `../shared/data`).
 
 use corral_classifier::{LexicalConfig, Lexicon};
-use corral_training::learner::{FeatureRows, SparseView};
-use corral_training::learner::{HeadBudget, Problem};
+use corral_training::learner::{FeatureRows, FitEffort, HeadBudget, Problem, SparseView};
 use corral_training::{LearnerSettings, Split, Targets};
 
 #[path = "../tests/common/mod.rs"]
@@ -32,11 +31,11 @@ fn main() {
     let Some(set) = common::load("banking77") else { return };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread starts");
     for _ in 0..repetitions {
-        pool.install(|| run(&set, &settings, &learner));
+        pool.install(|| run(&set, &settings, &learner, cost));
     }
 }
 
-fn run(set: &common::DataSet, settings: &LearnerSettings, learner: &str) {
+fn run(set: &common::DataSet, settings: &LearnerSettings, learner: &str, cost: f32) {
     let rows = set.rows();
     let of = |split: Split| -> Vec<usize> {
         (0..rows.texts.len()).filter(|&row| rows.splits[row] == split).collect()
@@ -71,7 +70,7 @@ fn run(set: &common::DataSet, settings: &LearnerSettings, learner: &str) {
         stop: &|| false,
     };
     let fitted = settings
-        .fit(&problem, HeadBudget { bytes: 64 << 20 })
+        .fit(&problem, FitEffort::Full, HeadBudget { bytes: 64 << 20 })
         .expect("a head")
         .expect("not stopped");
     let done = cpu_seconds();
@@ -87,7 +86,7 @@ fn run(set: &common::DataSet, settings: &LearnerSettings, learner: &str) {
     println!(
         "{}",
         serde_json::json!({
-            "system": "corral", "learner": learner, "cost": settings.cost(), "threads": 1,
+            "system": "corral", "learner": learner, "cost": cost, "threads": 1,
             "featurize_cpu_seconds": featurized - begin,
             "fit_cpu_seconds": done - featurized,
             "cpu_seconds": done - begin,

@@ -22,7 +22,7 @@ pub struct Candidate {
 impl Candidate {
     /// A name for people, such as `words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3`.
     pub fn name(&self) -> String {
-        format!("{} + {} C={}", self.featurizer, self.learner.name(), self.learner.cost())
+        format!("{} + {}", self.featurizer, self.learner)
     }
 }
 
@@ -84,18 +84,11 @@ impl TaskShape {
         let sparse = if candidate.featurizer.reads_lexicon() { self.entries } else { 0 };
         let dense = self.texts * self.width_of(&candidate.featurizer);
         let blocks = self.classes.div_ceil(LANES) as f64;
-        let (sparse_nanos, dense_nanos) = match candidate.learner {
-            LearnerSettings::LinearSvm { .. } => SVM_NANOS,
-            LearnerSettings::Softmax { .. } => SOFTMAX_NANOS,
-        };
-        share * blocks * (sparse as f64 * sparse_nanos + dense as f64 * dense_nanos) / 1e9
+        let nanos = candidate.learner.cpu_nanos();
+        share * blocks * (sparse as f64 * nanos.sparse + dense as f64 * nanos.dense) / 1e9
     }
 }
 
-/// Nanoseconds of a whole fit for each feature value and block of classes, sparse and dense,
-/// measured on the sets above on one core of a server of 2023.
-const SVM_NANOS: (f64, f64) = (45.0, 14.0);
-const SOFTMAX_NANOS: (f64, f64) = (50.0, 25.0);
 /// Seconds of CPU to embed a text of a sentence's length.
 const EMBED_SECONDS: f64 = 1.3e-3;
 /// Seconds of CPU to count and weigh a byte of text.
@@ -257,7 +250,7 @@ fn candidates(shape: &TaskShape) -> Vec<Candidate> {
         ],
     };
     if shape.kind == LabelKind::MultiLabel {
-        grid.retain(|candidate| matches!(candidate.learner, LearnerSettings::LinearSvm { .. }));
+        grid.retain(|candidate| candidate.learner.abilities().multi_label);
     }
     grid
 }

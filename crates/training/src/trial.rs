@@ -12,7 +12,7 @@ use crate::calibrate::{fit_sigmoid, fit_temperature, temperature_rows};
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
 use crate::folds::Folds;
-use crate::learner::{Fitted, HeadBudget, Problem};
+use crate::learner::{FitEffort, Fitted, HeadBudget, Problem};
 use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::options::Metric;
 use crate::plan::Candidate;
@@ -113,7 +113,7 @@ impl Workbench<'_> {
             seed,
             stop: self.stop,
         };
-        let fitted = candidate.learner.fit(&problem, self.head_budget);
+        let fitted = candidate.learner.fit(&problem, FitEffort::Full, self.head_budget);
         fitted
             .map_err(|source| TrainError::Head { trial: number, source })?
             .ok_or(TrainError::Cancelled)

@@ -15,6 +15,7 @@ use super::dense::{BATCH_ROWS, DenseBatch};
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::row_problem::RowProblem;
 use super::rows::{FeatureRows, blocks_for};
+use super::settings::FitEffort;
 use crate::random::Random;
 
 /// How a regression is fitted.
@@ -29,9 +30,11 @@ pub struct SoftmaxSettings {
 }
 
 impl SoftmaxSettings {
-    /// Settings whose accuracy does not change when solved further.
-    pub const fn with_cost(cost: f32) -> Self {
-        Self { cost, tolerance: 0.02, max_passes: 40 }
+    pub const fn new(cost: f32, effort: FitEffort) -> Self {
+        match effort {
+            FitEffort::Full => Self { cost, tolerance: 0.02, max_passes: 40 },
+            FitEffort::Rough => Self { cost, tolerance: 0.1, max_passes: 3 },
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::rows::FeatureRows;
+use super::settings::FitEffort;
 use crate::random::Random;
 
 /// How a machine is fitted.
@@ -23,9 +24,11 @@ pub struct SvmSettings {
 }
 
 impl SvmSettings {
-    /// Settings whose accuracy does not change when solved further.
-    pub const fn with_cost(cost: f32) -> Self {
-        Self { cost, tolerance: 0.2, max_passes: 60 }
+    pub const fn new(cost: f32, effort: FitEffort) -> Self {
+        match effort {
+            FitEffort::Full => Self { cost, tolerance: 0.2, max_passes: 60 },
+            FitEffort::Rough => Self { cost, tolerance: 0.5, max_passes: 4 },
+        }
     }
 }
 
