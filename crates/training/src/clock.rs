@@ -1,8 +1,8 @@
-//! The CPU time of a thread.
+//! The CPU time of a thread, and of the process.
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Measures the CPU time that the calling thread takes from a moment on.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,15 @@ impl ThreadCpuClock {
     }
 }
 
+/// The CPU time of all threads of the process since it began.
+pub fn process_cpu_time() -> Duration {
+    as_duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
 fn now() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    as_duration(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+fn as_duration(time: Timespec) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

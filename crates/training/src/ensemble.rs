@@ -133,12 +133,19 @@ const LEAST_PROBABILITY: f32 = 1e-12;
 const ROWS_PER_TASK: usize = 256;
 
 fn mix(trials: &[Trial], members: &[Member]) -> RankedRows {
-    let picks: u32 = members.iter().map(|member| member.picks).sum();
-    let sets: Vec<(&RankedRows, f32)> = members
-        .iter()
-        .map(|member| (&trials[member.trial].ranked, member.picks as f32 / picks as f32))
-        .collect();
+    let sets: Vec<(&RankedRows, f32)> =
+        weighted(trials, members).into_iter().map(|(_, ranked, weight)| (ranked, weight)).collect();
     RankedRows::mix(&sets)
+}
+
+/// The number of each member's trial, its held-out predictions and its weight.
+pub fn weighted<'a>(trials: &'a [Trial], members: &[Member]) -> Vec<(usize, &'a RankedRows, f32)> {
+    let picks: u32 = members.iter().map(|member| member.picks).sum();
+    let weighted = |member: &Member| {
+        let trial = &trials[member.trial];
+        (trial.report.number, &trial.ranked, member.picks as f32 / picks as f32)
+    };
+    members.iter().map(weighted).collect()
 }
 
 /// What an ensemble is worth on held-out rows.

@@ -10,6 +10,7 @@
 //! that a row's features are read once for sixteen classes. Everything is seeded and summed in
 //! fixed order: the same rows, options and seed give the same bytes for any number of threads.
 
+mod analysis;
 mod calibrate;
 mod checkpoint;
 mod clock;
@@ -41,11 +42,13 @@ pub use folds::{ALWAYS_FITTED, Folds, MAX_FOLDS, groups_by_text};
 pub use learner::LearnerSettings;
 pub use lexicons::{GramLengths, LexiconSettings, LexiconWeighting};
 pub use observer::{Observer, Unobserved};
-pub use options::{ClassTexts, ClassWeighting, Metric, TrainOptions};
+pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
 pub use plan::{Candidate, Estimate, Plan, TaskShape};
 pub use report::{
-    Actual, ClassReport, ConfusionReport, DataSummary, MemberReport, ModelReport, REPORT_FILE,
-    Regime, Report, TrialReport, Warning, WarningKind,
+    Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
+    Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
+    LearningPoint, MemberEffect, MemberReport, ModelReport, REPORT_FILE, RefusalPoint, Regime,
+    ReliabilityBin, Report, RowExample, TrialReport, Warning, WarningKind,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;

@@ -34,6 +34,8 @@ pub struct TrainOptions {
     pub members: usize,
     pub class_texts: ClassTexts,
     pub class_weighting: ClassWeighting,
+    /// What the report reckons costs by; without it they are CPU-seconds and GiB-seconds.
+    pub price: Option<Price>,
     /// Told again in report and model file: versions of data set and taxonomy, the commit, …
     pub provenance: BTreeMap<String, String>,
 }
@@ -60,8 +62,27 @@ impl Default for TrainOptions {
             members: DEFAULT_MEMBERS,
             class_texts: ClassTexts::default(),
             class_weighting: ClassWeighting::default(),
+            price: None,
             provenance: BTreeMap::new(),
         }
+    }
+}
+
+/// What a machine costs, in any currency.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Of one core for an hour.
+    pub cpu_hour: f64,
+    /// Of one GiB of memory for an hour.
+    #[serde(default)]
+    pub gib_hour: f64,
+}
+
+impl Price {
+    /// The cost of CPU and memory.
+    pub fn cost(&self, cpu_seconds: f64, gib_seconds: f64) -> f64 {
+        (self.cpu_hour * cpu_seconds + self.gib_hour * gib_seconds) / 3600.0
     }
 }
 
@@ -110,9 +131,14 @@ impl Metric {
 
     /// The metric's value so turned that more is better.
     pub fn goodness(self, evaluation: &Evaluation) -> f64 {
+        self.goodness_of(self.value(evaluation))
+    }
+
+    /// A value of the metric so turned that more is better.
+    pub fn goodness_of(self, value: f64) -> f64 {
         match self {
-            Self::LogLoss => -self.value(evaluation),
-            _ => self.value(evaluation),
+            Self::LogLoss => -value,
+            _ => value,
         }
     }
 }

@@ -278,7 +278,8 @@ fn memory_bytes(
         })
         .max()
         .unwrap_or(0);
-    // Each thread works on the fold of one trial.
-    (PROCESS_BYTES + texts + lexical + embeddings + predictions + scores + threads * largest_fit)
-        as u64
+    // Each thread works on the fold of one trial; the analysis comes after them.
+    let search = scores + threads * largest_fit;
+    let after = crate::analysis::memory_bytes(shape.texts);
+    (PROCESS_BYTES + texts + lexical + embeddings + predictions + search.max(after)) as u64
 }

@@ -29,6 +29,8 @@ pub struct Prepared<'a> {
     pub outputs: Vec<ClassIndex>,
     /// Texts to learn from: rows of the data set, then texts of classes.
     pub texts: Vec<&'a str>,
+    /// The ids of the rows of the data set among them.
+    pub row_ids: Vec<u64>,
     pub targets: Targets,
     pub weights: Vec<f32>,
     /// One weight an output.
@@ -45,6 +47,7 @@ pub struct Prepared<'a> {
 /// The labelled rows of the test split.
 pub struct TestRows<'a> {
     pub texts: Vec<&'a str>,
+    pub row_ids: Vec<u64>,
     pub targets: Targets,
 }
 
@@ -143,7 +146,13 @@ pub fn prepare<'a>(
         return Err(TrainError::TooFewTexts { texts: distinct, least: LEAST_TEXTS });
     }
 
-    let mut test = TestRows { texts: Vec::with_capacity(tested.len()), targets: Targets::new() };
+    let row_ids =
+        |labelled: &[(usize, _)]| labelled.iter().map(|(row, _)| rows.row_ids[*row]).collect();
+    let mut test = TestRows {
+        texts: Vec::with_capacity(tested.len()),
+        row_ids: row_ids(&tested),
+        targets: Targets::new(),
+    };
     for (row, labels) in &tested {
         test.texts.push(rows.texts[*row]);
         to_outputs(labels, &mut test.targets);
@@ -184,6 +193,7 @@ pub fn prepare<'a>(
         taxonomy,
         outputs,
         texts,
+        row_ids: row_ids(&learnt),
         targets,
         weights,
         class_weights,

@@ -1,6 +1,8 @@
 //! The report of a run: everything that happened, for machines.
 
+mod advice;
 mod build;
+mod findings;
 mod text;
 
 use std::collections::BTreeMap;
@@ -9,10 +11,16 @@ use corral_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Evaluation;
-use crate::options::Metric;
+pub use crate::metrics::ReliabilityBin;
+use crate::options::{Metric, Price};
 use crate::plan::{Candidate, Estimate};
 
+pub use advice::{Advice, AdviceKind};
 pub use build::{REPORT_FILE, ReportParts, build, write};
+pub use findings::{
+    DuplicatePair, Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency,
+    LearningCurve, LearningPoint, MemberEffect, RefusalPoint, RowExample,
+};
 
 /// What a run did and what its model is worth.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,8 +52,15 @@ pub struct Report {
     /// The most frequent confusions among held-out rows.
     pub confused: Vec<ConfusionReport>,
     pub warnings: Vec<Warning>,
+    #[serde(default)]
+    pub findings: Findings,
+    /// What would help most, by expected effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
     pub estimate: Estimate,
     pub actual: Actual,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     pub model: ModelReport,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provenance: BTreeMap<String, String>,
@@ -131,6 +146,9 @@ pub struct ConfusionReport {
     pub right: String,
     pub predicted: String,
     pub rows: u64,
+    /// The most confident of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<RowExample>,
 }
 
 /// Something about the data that a person should know.
@@ -194,6 +212,11 @@ pub struct Actual {
     pub search_seconds: f64,
     pub refit_seconds: f64,
     pub test_seconds: f64,
+    /// Of the whole run so far, every thread counted.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    #[serde(default)]
+    pub analysis_seconds: f64,
     /// The largest resident memory of the process so far; `None` where the system does not tell.
     pub peak_memory_bytes: Option<u64>,
 }
@@ -206,6 +229,39 @@ pub struct ModelReport {
     pub bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
+}
+
+/// Characters of a name that a sentence shows.
+const MAX_NAME_CHARS: usize = 60;
+
+/// A name from the data within a sentence: on one line, not too long, in quotes.
+fn quoted(name: &str) -> String {
+    format!("“{}”", shorten(name, MAX_NAME_CHARS))
+}
+
+/// A text on one line: white space and control characters as single spaces, cut to so many
+/// characters.
+pub fn shorten(text: &str, most_chars: usize) -> String {
+    let mut short = String::new();
+    let mut chars = 0;
+    let mut is_gap = false;
+    for character in text.trim().chars() {
+        if character.is_whitespace() || character.is_control() {
+            is_gap = true;
+            continue;
+        }
+        if chars + 1 + usize::from(is_gap) > most_chars {
+            short.push('…');
+            break;
+        }
+        if std::mem::take(&mut is_gap) && !short.is_empty() {
+            short.push(' ');
+            chars += 1;
+        }
+        short.push(character);
+        chars += 1;
+    }
+    short
 }
 
 impl Report {

@@ -12,7 +12,9 @@ use corral_types::{BlobHash, Timestamp};
 use rayon::prelude::*;
 use serde_json::json;
 
+use crate::analysis;
 use crate::checkpoint;
+use crate::clock::process_cpu_time;
 use crate::ensemble::{self, Member};
 use crate::error::TrainError;
 use crate::features::{BlocksNeeded, FeatureBlocks, embed, lexical_block};
@@ -106,6 +108,7 @@ impl Run<'_> {
         checkpoint: Option<&[u8]>,
     ) -> Result<TrainOutcome, TrainError> {
         let (started_at, started) = (Timestamp::now(), Instant::now());
+        let cpu_before = process_cpu_time();
         let options = self.options;
         let mut actual = Actual::default();
         let mut prepared = prepare(rows, taxonomy, options)?;
@@ -168,6 +171,20 @@ impl Run<'_> {
         let test = self.test(&prepared, &model_path, levels.as_ref())?;
         actual.test_seconds = test_started.elapsed().as_secs_f64();
 
+        let analysis_started = Instant::now();
+        let findings = analysis::analyse(&analysis::Finished {
+            bench: &bench,
+            held_out: &held_out,
+            cv: &cv,
+            trials: found.trials.iter().map(|trial| &trial.report).collect(),
+            members: ensemble::weighted(&found.trials, &members),
+            model_path: &model_path,
+            encoder: self.encoder,
+            observer: self.observer,
+        })?;
+
+        actual.analysis_seconds = analysis_started.elapsed().as_secs_f64();
+        actual.cpu_seconds = process_cpu_time().saturating_sub(cpu_before).as_secs_f64();
         actual.wall_seconds = started.elapsed().as_secs_f64();
         actual.peak_memory_bytes = peak_memory_bytes();
         actual.fit_cpu_seconds =
@@ -190,6 +207,8 @@ impl Run<'_> {
             members: member_reports,
             first: members[0].trial,
             cv,
+            held_out: &held_out,
+            findings,
             test,
             actual,
             model_path: &model_path,

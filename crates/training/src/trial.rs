@@ -140,7 +140,7 @@ impl Workbench<'_> {
     }
 
     /// Scores rows as prediction does.
-    fn score(&self, head: &Head<'_>, featurizer: &FeaturizerSettings, rows: &[u32]) -> DenseRows {
+    pub fn score(&self, head: &Head<'_>, featurizer: &FeaturizerSettings, rows: &[u32]) -> DenseRows {
         let features = self.blocks.feature_rows(featurizer);
         head.score_rows(rows.len(), |index| features(rows[index] as usize))
     }
@@ -195,7 +195,8 @@ impl Workbench<'_> {
         self.evaluate_rows(ranked, &rows)
     }
 
-    fn evaluate_rows(&self, ranked: &RankedRows, rows: &[u32]) -> DetailedEvaluation {
+    /// Evaluates predictions of some rows.
+    pub fn evaluate_rows(&self, ranked: &RankedRows, rows: &[u32]) -> DetailedEvaluation {
         match self.prepared.kind {
             LabelKind::SingleChoice => {
                 metrics::evaluate(ranked, rows, &self.prepared.targets, self.levels)
@@ -238,7 +239,8 @@ impl Workbench<'_> {
         }
     }
 
-    fn rank(&self, scores: &DenseRows, calibration: &Calibration<'_>) -> RankedRows {
+    /// Calibrated scores as predictions.
+    pub fn rank(&self, scores: &DenseRows, calibration: &Calibration<'_>) -> RankedRows {
         let parts: Vec<RankedRows> = scores
             .values()
             .par_chunks(scores.width() * ROWS_PER_TASK)

@@ -69,6 +69,16 @@ pub struct ConfusedPair {
     pub rows: u64,
 }
 
+/// Predictions of like confidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    pub rows: u64,
+    /// The mean of the probabilities said.
+    pub confidence: f64,
+    /// How many of them came true.
+    pub accuracy: f64,
+}
+
 /// An evaluation with its tables.
 #[derive(Clone, Debug)]
 pub struct DetailedEvaluation {
@@ -77,6 +87,8 @@ pub struct DetailedEvaluation {
     pub classes: Vec<ClassScore>,
     /// The most frequent first.
     pub confused: Vec<ConfusedPair>,
+    /// The bins of the calibration error, from the least confident on.
+    pub reliability: Vec<ReliabilityBin>,
 }
 
 /// Evaluates a single-choice task: `ranked` row `i` is the prediction for row `rows[i]` of `targets`.
@@ -132,7 +144,8 @@ pub fn evaluate(
         ece: bins.error(),
         levels: levels.map_or_else(Vec::new, |levels| levels.scores(ranked, rows, targets)),
     };
-    DetailedEvaluation { summary, classes, confused: count_pairs(confused) }
+    let confused = count_pairs(confused);
+    DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }
 }
 
 /// Evaluates a multi-label task, in which classes from [`MULTI_LABEL_THRESHOLD`] on are predicted.
@@ -190,7 +203,8 @@ pub fn evaluate_multi_label(
         ece: bins.error(),
         levels: Vec::new(),
     };
-    DetailedEvaluation { summary, classes, confused: count_pairs(confused) }
+    let confused = count_pairs(confused);
+    DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }
 }
 
 struct ClassCounts {
@@ -252,8 +266,8 @@ fn count_pairs(mut pairs: Vec<(u32, u32)>) -> Vec<ConfusedPair> {
 /// Confidence and correctness by bin of confidence.
 #[derive(Default)]
 struct CalibrationBins {
-    bins: [(f64, f64); CALIBRATION_BINS],
-    count: u64,
+    /// Summed confidence, hits and predictions.
+    sums: [(f64, u64, u64); CALIBRATION_BINS],
 }
 
 impl CalibrationBins {
@@ -262,13 +276,24 @@ impl CalibrationBins {
         let confidence = f64::from(confidence);
         let bin =
             ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1;
-        self.bins[bin].0 += confidence;
-        self.bins[bin].1 += f64::from(u8::from(is_hit));
-        self.count += 1;
+        let (sum, hits, count) = &mut self.sums[bin];
+        *sum += confidence;
+        *hits += u64::from(is_hit);
+        *count += 1;
     }
 
     fn error(&self) -> f64 {
-        let off: f64 = self.bins.iter().map(|(confidence, hits)| (confidence - hits).abs()).sum();
-        off / self.count.max(1) as f64
+        let off = |(confidence, hits, _): &(f64, u64, u64)| (confidence - *hits as f64).abs();
+        let count: u64 = self.sums.iter().map(|(_, _, count)| count).sum();
+        self.sums.iter().map(off).sum::<f64>() / count.max(1) as f64
+    }
+
+    fn bins(&self) -> Vec<ReliabilityBin> {
+        let bin = |&(confidence, hits, rows): &(f64, u64, u64)| ReliabilityBin {
+            rows,
+            confidence: confidence / rows.max(1) as f64,
+            accuracy: hits as f64 / rows.max(1) as f64,
+        };
+        self.sums.iter().map(bin).collect()
     }
 }

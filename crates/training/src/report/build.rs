@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use corral_classifier::Encoder;
 use corral_types::{BlobHash, Timestamp};
 
-use super::{Actual, ClassReport, ConfusionReport, MemberReport, ModelReport, Regime, Report};
+use super::advice::advise;
+use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Regime, Report};
+use crate::analysis;
 use crate::error::TrainError;
-use crate::metrics::DetailedEvaluation;
+use crate::metrics::{DetailedEvaluation, RankedRows};
 use crate::options::TrainOptions;
 use crate::plan::Plan;
 use crate::prepare::Prepared;
@@ -31,6 +33,9 @@ pub struct ReportParts<'a> {
     pub first: usize,
     /// The ensemble on the rows that folds held out.
     pub cv: DetailedEvaluation,
+    /// Its predictions of them.
+    pub held_out: &'a RankedRows,
+    pub findings: Findings,
     pub test: Option<DetailedEvaluation>,
     pub actual: Actual,
     pub model_path: &'a Path,
@@ -49,15 +54,10 @@ pub fn build(parts: ReportParts<'_>) -> Report {
         recall: class.recall,
         f1: class.f1,
     });
-    let confused = parts.cv.confused.iter().map(|pair| ConfusionReport {
-        right: prepared.class_name(pair.right).to_owned(),
-        predicted: prepared.class_name(pair.predicted).to_owned(),
-        rows: pair.rows,
-    });
     let reads_encoder = parts.members.iter().any(|member| {
         parts.found.trials[member.trial - 1].report.candidate.featurizer.reads_encoder()
     });
-    Report {
+    let mut report = Report {
         name: options.name.clone(),
         seed: options.seed,
         metric: options.metric,
@@ -78,10 +78,13 @@ pub fn build(parts: ReportParts<'_>) -> Report {
         cv_ece_uncalibrated: parts.found.trials[parts.first].ece_uncalibrated,
         test: parts.test.map(|test| test.summary),
         classes: classes.collect(),
-        confused: confused.collect(),
+        confused: analysis::confused_pairs(prepared, parts.held_out, &parts.cv),
         warnings: prepared.warnings.clone(),
+        findings: parts.findings,
+        advice: Vec::new(),
         estimate: parts.plan.estimate,
         actual: parts.actual,
+        price: options.price,
         model: ModelReport {
             file: MODEL_FILE.to_owned(),
             hash: parts.model_hash.to_string(),
@@ -92,7 +95,9 @@ pub fn build(parts: ReportParts<'_>) -> Report {
                 .map(|encoder| encoder.name().to_owned()),
         },
         provenance: options.provenance.clone(),
-    }
+    };
+    report.advice = advise(&report);
+    report
 }
 
 /// Writes a report into the folder of its run and says where.
