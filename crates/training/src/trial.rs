@@ -140,7 +140,12 @@ impl Workbench<'_> {
     }
 
     /// Scores rows as prediction does.
-    pub fn score(&self, head: &Head<'_>, featurizer: &FeaturizerSettings, rows: &[u32]) -> DenseRows {
+    pub fn score(
+        &self,
+        head: &Head<'_>,
+        featurizer: &FeaturizerSettings,
+        rows: &[u32],
+    ) -> DenseRows {
         let features = self.blocks.feature_rows(featurizer);
         head.score_rows(rows.len(), |index| features(rows[index] as usize))
     }

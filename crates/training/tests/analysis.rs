@@ -1,6 +1,7 @@
 //! What a run finds out about its rows: planted errors and duplicates come out again.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use corral_training::{Report, Split, TrainOptions, TrainingRows, Unobserved, train};
@@ -48,8 +49,8 @@ fn planted_label_errors_and_duplicates_are_found_in_news() {
     while wrong.len() < WRONG {
         let row = numbers.below(ROWS);
         let own = names.iter().position(|name| *name == set.labels[row][0]).unwrap();
-        if !wrong.contains_key(&(row as u64)) {
-            wrong.insert(row as u64, names[own].clone());
+        if let Entry::Vacant(unchanged) = wrong.entry(row as u64) {
+            unchanged.insert(names[own].clone());
             set.labels[row][0] = names[(own + 1 + numbers.below(3)) % 4].clone();
         }
     }

@@ -151,6 +151,9 @@ fn runs(text: &str) -> Vec<u64> {
             normal.push(' ');
         }
     }
+    if normal.last() == Some(&' ') {
+        normal.pop();
+    }
     let hash = |run: &[char]| {
         run.iter().fold(0u64, |hash, &character| mixed(hash ^ u64::from(u32::from(character))))
     };
