@@ -13,7 +13,7 @@ use std::time::Instant;
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
     Calibration, ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec,
-    Model, ModelSpec, Precision, PredictOptions, Scratch, Thresholds,
+    Model, ModelSpec, Precision, PredictOptions, Scratch, TextEmbedding, Thresholds,
 };
 
 const REPETITIONS: usize = 5;
@@ -88,14 +88,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (open_s, ()) = fastest(|| {
             let model = Model::open(&path).expect("a model just written opens");
             let mut scratch = Scratch::default();
-            black_box(model.predict(test_texts[0], None, &mut scratch, &options).is_ok());
+            black_box(
+                model.predict(test_texts[0], TextEmbedding::NONE, &mut scratch, &options).is_ok(),
+            );
         });
         let model = Model::open(&path)?;
         let mut scratch = Scratch::default();
         let (predict_s, hits) = fastest(|| {
             test.iter()
                 .filter(|(text, label)| {
-                    let answer = model.predict(text, None, &mut scratch, &options);
+                    let answer = model.predict(text, TextEmbedding::NONE, &mut scratch, &options);
                     let answer = answer.expect("a lexical model needs no encoder");
                     answer.ranked[0].class == labels[label.as_str()]
                 })

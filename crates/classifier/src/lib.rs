@@ -20,7 +20,7 @@ pub mod rows;
 
 pub use calibration::{Calibration, Link};
 pub use classes::{ClassEntry, ClassRef, ClassSubset};
-pub use encoder::{EmbeddingUse, EmbeddingView, Encoder};
+pub use encoder::{EmbeddingUse, EmbeddingView, Embeddings, Encoder, TextEmbedding, ViewRows};
 pub use head::{FeatureRow, Head, HeadBuilder, HeadError, LinearHead, Precision};
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,

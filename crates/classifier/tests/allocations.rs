@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
     Accents, Calibration, ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link,
-    MemberSpec, Model, ModelSpec, Precision, Scratch, Thresholds,
+    MemberSpec, Model, ModelSpec, Precision, Scratch, TextEmbedding, Thresholds,
 };
 
 struct Counting;
@@ -105,7 +105,9 @@ fn probabilities_need_no_allocation_after_the_first() {
     let mut scratch = Scratch::default();
     let mut pass = || {
         for text in TEXTS {
-            model.probabilities(text, None, &mut scratch).expect("no encoder is needed");
+            model
+                .probabilities(text, TextEmbedding::NONE, &mut scratch)
+                .expect("no encoder is needed");
         }
     };
     assert!(allocations(&mut pass) > 0, "the counter counts");

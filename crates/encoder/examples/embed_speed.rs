@@ -1,15 +1,16 @@
 //! Embeds the texts of a JSONL file and prints, as one JSON object, texts a second on one
 //! thread and on two, and the time of a single text, with CPU seconds beside.
 //!
-//!     cargo run --release -p corral-encoder --example embed_speed -- ENCODER FILE.jsonl [OUT]
+//!     cargo run --release -p corral-encoder --example embed_speed -- \
+//!         ENCODER FILE.jsonl [pooled|layers] [OUT]
 //!
-//! `OUT` receives the embeddings as little-endian single-precision numbers, row after row.
+//! The view is `pooled` where none is named. `OUT` receives the embeddings as little-endian single-precision numbers, row after row.
 
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use corral_classifier::Encoder;
+use corral_classifier::{EmbeddingView, Encoder};
 use corral_encoder::MiniLm;
 use serde::Deserialize;
 
@@ -23,8 +24,13 @@ struct Row {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [encoder, texts, out @ ..] = arguments.as_slice() else {
-        return Err("usage: embed_speed ENCODER FILE.jsonl [OUT]".into());
+    let [encoder, texts, more @ ..] = arguments.as_slice() else {
+        return Err("usage: embed_speed ENCODER FILE.jsonl [pooled|layers] [OUT]".into());
+    };
+    let view = match more.first().map(String::as_str) {
+        Some("layers") => EmbeddingView::Layers,
+        Some("pooled") | None => EmbeddingView::Pooled,
+        Some(other) => return Err(format!("`{other}` is no view").into()),
     };
     let opening = Instant::now();
     let encoder = MiniLm::open(Path::new(encoder))?;
@@ -33,15 +39,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = file.lines().map(serde_json::from_str).collect::<Result<Vec<Row>, _>>()?;
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     let tokens: usize = texts.iter().map(|text| encoder.token_ids(text).len()).sum();
-    let mut embeddings = vec![0.0; texts.len() * encoder.dimension()];
+    let width = encoder.dimension(view).ok_or("the encoder lacks the view")?;
+    let mut embeddings = vec![0.0; texts.len() * width];
     let mut batches = Vec::new();
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         pool.install(|| {
             let warm = texts.len().min(256);
-            encoder.encode(&texts[..warm], &mut embeddings[..warm * encoder.dimension()]);
+            encoder.encode_view(view, &texts[..warm], &mut embeddings[..warm * width]);
         });
-        let (wall, cpu) = timed(|| pool.install(|| encoder.encode(&texts, &mut embeddings)))?;
+        let (wall, cpu) = timed(|| {
+            pool.install(|| encoder.encode_view(view, &texts, &mut embeddings));
+        })?;
         batches.push(serde_json::json!({
             "threads": threads,
             "texts_per_s": texts.len() as f64 / wall.as_secs_f64(),
@@ -52,35 +61,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let report = serde_json::json!({
         "encoder": encoder.name(),
+        "view": view.as_str(),
         "precision": encoder.precision().as_str(),
         "instructions": encoder.instructions(),
         "texts": texts.len(),
         "tokens_per_text": tokens as f64 / texts.len() as f64,
         "open_ms": opened.as_secs_f64() * 1e3,
         "batches": batches,
-        "single": singles(&encoder, &texts)?,
+        "single": singles(&encoder, view, &texts)?,
     });
     println!("{report:#}");
-    if let [path, ..] = out {
+    if let [_, path, ..] = more {
         std::fs::write(path, bytemuck::cast_slice::<f32, u8>(&embeddings))?;
     }
     Ok(())
 }
 
 /// Times texts one by one on this thread.
-fn singles(encoder: &MiniLm, texts: &[&str]) -> Result<serde_json::Value, Box<dyn Error>> {
-    let mut row = vec![0.0; encoder.dimension()];
+fn singles(
+    encoder: &MiniLm,
+    view: EmbeddingView,
+    texts: &[&str],
+) -> Result<serde_json::Value, Box<dyn Error>> {
+    let mut row = vec![0.0; encoder.dimension(view).ok_or("the encoder lacks the view")?];
     let step = (texts.len() / (2 * SINGLE_TEXTS)).max(1);
     let sample: Vec<&str> = texts.iter().copied().step_by(step).collect();
     let (warm, measured) = sample.split_at(sample.len() / 2);
     for text in warm {
-        encoder.encode(&[text], &mut row);
+        encoder.encode_view(view, &[text], &mut row);
     }
     let mut times = Vec::new();
     let (_, cpu) = timed(|| {
         for text in measured {
             let started = Instant::now();
-            encoder.encode(&[text], &mut row);
+            encoder.encode_view(view, &[text], &mut row);
             times.push(started.elapsed());
         }
     })?;

@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use corral_classifier::Encoder;
+use corral_classifier::{EmbeddingView, Encoder, ViewRows};
 use corral_types::{BlobHash, ErrorKind, Explain};
 use rayon::prelude::*;
 
 use crate::bytes::FileBytes;
 use crate::encoder_file::{Contents, FormatError};
 use crate::kernel::Level;
-use crate::network::{ForwardScratch, Network, TokenBatch};
+use crate::network::{ForwardScratch, Network, TextPlaces, TokenBatch};
 use crate::shape::{Precision, Shape};
 
 /// Tokens that go through the network together. More would push the intermediate rows out
@@ -83,7 +83,6 @@ pub struct MiniLm {
 struct Scratch {
     batch: TokenBatch,
     forward: ForwardScratch,
-    rows: Vec<f32>,
 }
 
 impl MiniLm {
@@ -163,50 +162,47 @@ impl MiniLm {
         ids
     }
 
-    fn encode_slab(&self, texts: &[&str], out: &mut [f32]) {
-        let hidden = self.shape().hidden;
+    fn encode_slab(&self, texts: &[&str], mut places: Vec<TextPlaces<'_>>) {
         if let [text] = texts {
             let mut scratch = self.take_scratch();
-            let Scratch { batch, forward, .. } = &mut scratch;
+            let Scratch { batch, forward } = &mut scratch;
             batch.ids.clear();
             batch.lengths.clear();
             self.network.tokenizer().encode(text, self.shape().max_tokens, &mut batch.ids);
             batch.lengths.push(batch.ids.len());
-            self.network.embed(self.level, batch, forward, out);
+            self.network.embed(self.level, batch, forward, &mut places);
             self.keep_scratch(scratch);
             return;
         }
         let tokens = TokenizedTexts::new(&self.network, texts);
-        let mut rows: Vec<Option<&mut [f32]>> = out.chunks_exact_mut(hidden).map(Some).collect();
-        let chunks: Vec<Vec<(&[u32], &mut [f32])>> = tokens
+        let chunks: Vec<(Vec<usize>, Vec<TextPlaces<'_>>)> = tokens
             .chunks()
             .into_iter()
             .map(|texts| {
-                let text = |index: usize| {
-                    let row = rows[index].take().expect("a text is in one chunk");
-                    (tokens.ids(index), row)
-                };
-                texts.into_iter().map(text).collect()
+                // A text is in one chunk, so that its places are taken once.
+                let places = texts.iter().map(|&text| std::mem::take(&mut places[text])).collect();
+                (texts, places)
             })
             .collect();
-        chunks.into_par_iter().for_each(|texts| self.encode_chunk(texts));
+        chunks.into_par_iter().for_each(|(texts, mut places)| {
+            self.encode_chunk(texts.into_iter().map(|text| tokens.ids(text)), &mut places);
+        });
     }
 
-    fn encode_chunk(&self, texts: Vec<(&[u32], &mut [f32])>) {
-        let hidden = self.shape().hidden;
+    fn encode_chunk<'t>(
+        &self,
+        texts: impl Iterator<Item = &'t [u32]>,
+        places: &mut [TextPlaces<'_>],
+    ) {
         let mut scratch = self.take_scratch();
-        let Scratch { batch, forward, rows } = &mut scratch;
+        let Scratch { batch, forward } = &mut scratch;
         batch.ids.clear();
         batch.lengths.clear();
-        for (ids, _) in &texts {
+        for ids in texts {
             batch.ids.extend_from_slice(ids);
             batch.lengths.push(ids.len());
         }
-        rows.resize(texts.len() * hidden, 0.0);
-        self.network.embed(self.level, batch, forward, rows);
-        for ((_, out), row) in texts.into_iter().zip(rows.chunks_exact(hidden)) {
-            out.copy_from_slice(row);
-        }
+        self.network.embed(self.level, batch, forward, places);
         self.keep_scratch(scratch);
     }
 
@@ -232,15 +228,34 @@ impl Encoder for MiniLm {
         self.network.name()
     }
 
-    fn dimension(&self) -> usize {
-        self.shape().hidden
+    fn dimension(&self, view: EmbeddingView) -> Option<usize> {
+        Some(self.shape().dimension(view))
     }
 
-    fn encode(&self, texts: &[&str], out: &mut [f32]) {
-        let hidden = self.shape().hidden;
-        assert_eq!(out.len(), texts.len() * hidden, "a row for each text");
-        for (texts, out) in texts.chunks(SLAB_TEXTS).zip(out.chunks_mut(SLAB_TEXTS * hidden)) {
-            self.encode_slab(texts, out);
+    fn encode(&self, texts: &[&str], views: &mut [ViewRows<'_>]) {
+        let mut rest: Vec<(EmbeddingView, &mut [f32])> =
+            views.iter_mut().map(|rows| (rows.view, &mut *rows.values)).collect();
+        for (index, (view, values)) in rest.iter().enumerate() {
+            let width = self.shape().dimension(*view);
+            assert_eq!(values.len(), texts.len() * width, "a row of each view for each text");
+            let again = rest[..index].iter().any(|(other, _)| other == view);
+            assert!(!again, "each view is asked for once");
+        }
+        for texts in texts.chunks(SLAB_TEXTS) {
+            let mut places: Vec<TextPlaces<'_>> =
+                texts.iter().map(|_| TextPlaces::default()).collect();
+            for (view, values) in &mut rest {
+                let width = self.shape().dimension(*view);
+                let (slab, left) = std::mem::take(values).split_at_mut(texts.len() * width);
+                *values = left;
+                for (places, row) in places.iter_mut().zip(slab.chunks_exact_mut(width)) {
+                    match view {
+                        EmbeddingView::Pooled => places.pooled = Some(row),
+                        EmbeddingView::Layers => places.layers = Some(row),
+                    }
+                }
+            }
+            self.encode_slab(texts, places);
         }
     }
 }
@@ -332,9 +347,9 @@ mod tests {
                 .into_iter()
                 .map(|level| {
                     let encoder = MiniLm { level, ..MiniLm::open(&path).unwrap() };
-                    let mut out = vec![0.0; texts.len() * encoder.dimension()];
-                    encoder.encode(&texts, &mut out);
-                    out.into_iter().map(f32::to_bits).collect()
+                    let out = encoder.embed(&texts, &EmbeddingView::ALL);
+                    let bits = |view| out.view(view).unwrap().values().iter().map(|v| v.to_bits());
+                    EmbeddingView::ALL.into_iter().flat_map(bits).collect()
                 })
                 .collect();
             assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{precision:?}");

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use corral_classifier::EmbeddingView;
+
 use crate::bytes::FileBytes;
 use crate::encoder_file::Contents;
 use crate::kernel::{
@@ -30,6 +32,43 @@ pub(crate) struct TokenBatch {
     pub ids: Vec<u32>,
     /// How many tokens each text has; never zero.
     pub lengths: Vec<usize>,
+}
+
+impl TokenBatch {
+    /// The rows of each text out of those of all tokens.
+    fn texts<'r>(&self, mut rows: &'r [f32], hidden: usize) -> impl Iterator<Item = &'r [f32]> {
+        self.lengths.iter().map(move |&length| {
+            let (text, rest) = rows.split_at(length * hidden);
+            rows = rest;
+            text
+        })
+    }
+}
+
+/// Where a text's embedding goes, in the views that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct TextPlaces<'a> {
+    pub pooled: Option<&'a mut [f32]>,
+    pub layers: Option<&'a mut [f32]>,
+}
+
+/// What the view of all layers has of each: the mean and the first token.
+const PARTS_PER_LAYER: usize = 2;
+
+impl Shape {
+    /// Layers of which the view of all layers tells: those of the network and the embeddings
+    /// that the first one reads.
+    const fn embedded_layers(&self) -> usize {
+        self.layers + 1
+    }
+
+    /// The length of an embedding.
+    pub(crate) const fn dimension(&self, view: EmbeddingView) -> usize {
+        match view {
+            EmbeddingView::Pooled => self.hidden,
+            EmbeddingView::Layers => PARTS_PER_LAYER * self.embedded_layers() * self.hidden,
+        }
+    }
 }
 
 /// Memory of a forward pass, kept for the next one.
@@ -90,28 +129,54 @@ impl Network {
         bytemuck::cast_slice(&body[place.clone()])
     }
 
-    /// The embeddings of the batch's texts, row after row.
+    /// Embeds the batch's texts, each into its own places.
     pub fn embed(
         &self,
         level: Level,
         batch: &TokenBatch,
         scratch: &mut ForwardScratch,
-        out: &mut [f32],
+        out: &mut [TextPlaces<'_>],
     ) {
         let shape = self.shape();
         let hidden = shape.hidden;
         let tokens = batch.ids.len();
         scratch.reserve(shape, tokens);
         self.look_up(level, batch, &mut scratch.rows[..tokens * hidden]);
-        for layer in &self.contents.layout.layers {
+        self.collect_layer(level, 0, batch, &scratch.rows, out);
+        for (index, layer) in self.contents.layout.layers.iter().enumerate() {
             self.attention_part(level, layer, batch, scratch);
             self.feed_forward_part(level, layer, tokens, scratch);
+            self.collect_layer(level, index + 1, batch, &scratch.rows, out);
         }
-        let mut rows = &scratch.rows[..tokens * hidden];
-        for (&length, out) in batch.lengths.iter().zip(out.chunks_exact_mut(hidden)) {
-            let (text, rest) = rows.split_at(length * hidden);
-            pool(level, text, out);
-            rows = rest;
+        for (text, out) in batch.texts(&scratch.rows, hidden).zip(out) {
+            if let Some(pooled) = &mut out.pooled {
+                pool(level, text, pooled);
+            }
+        }
+    }
+
+    /// Writes the part of one layer, counted from the word embeddings on, for texts that want
+    /// all layers: the mean over the tokens and the first token, so that the parts of all
+    /// layers make a vector of norm 1.
+    fn collect_layer(
+        &self,
+        level: Level,
+        layer: usize,
+        batch: &TokenBatch,
+        rows: &[f32],
+        out: &mut [TextPlaces<'_>],
+    ) {
+        let hidden = self.shape().hidden;
+        let scale = 1.0 / ((PARTS_PER_LAYER * self.shape().embedded_layers()) as f32).sqrt();
+        for (text, out) in batch.texts(rows, hidden).zip(out) {
+            let Some(layers) = &mut out.layers else { continue };
+            let part = &mut layers[PARTS_PER_LAYER * layer * hidden..][..PARTS_PER_LAYER * hidden];
+            let (mean, first) = part.split_at_mut(hidden);
+            pool(level, text, mean);
+            pool(level, &text[..hidden], first);
+            for value in part {
+                *value *= scale;
+            }
         }
     }
 

@@ -148,9 +148,8 @@ fn predict(
         let texts = question.texts.iter().enumerate();
         texts
             .map(|(index, text)| {
-                let embedding = embeddings.as_ref().map(|rows| rows.row(index));
                 let prediction = model
-                    .predict(text, embedding, scratch, &options)
+                    .predict(text, embeddings.text(index), scratch, &options)
                     .map_err(ServingError::Predict)?;
                 let named = prediction.ranked.iter().filter(|ranked| {
                     question.threshold.is_none_or(|threshold| ranked.probability >= threshold)

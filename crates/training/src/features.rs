@@ -5,8 +5,8 @@ use std::fmt;
 
 use corral_classifier::head::FeatureRow;
 use corral_classifier::{
-    DenseRows, EmbeddingUse, EmbeddingView, Encoder, Featurizer, Lexicon, LexiconUse, SparseRow,
-    SparseRows,
+    DenseRows, EmbeddingUse, EmbeddingView, Embeddings, Encoder, Featurizer, Lexicon, LexiconUse,
+    SparseRow, SparseRows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,7 @@ impl FeaturizerSettings {
             let lexicon = lexicon.expect("a model holds the lexicons that its members read");
             LexiconUse { lexicon, scale: 1.0 }
         };
-        Featurizer {
-            lexicon: self.lexicon.map(place),
-            embedding_scale: self.embedding.map(|used| used.scale),
-        }
+        Featurizer { lexicon: self.lexicon.map(place), embedding: self.embedding }
     }
 }
 
@@ -102,7 +99,7 @@ pub struct LexicalBlock {
 #[derive(Clone, Debug, Default)]
 pub struct FeatureBlocks {
     pub lexicons: BTreeMap<LexiconSettings, LexicalBlock>,
-    pub embeddings: BTreeMap<EmbeddingView, DenseRows>,
+    pub embeddings: Embeddings,
 }
 
 /// The blocks that some featurizers read.
@@ -179,7 +176,7 @@ impl FeatureBlocks {
     }
 
     fn embedded(&self, view: EmbeddingView) -> &DenseRows {
-        self.embeddings.get(&view).expect("the views that candidates read were computed")
+        self.embeddings.view(view).expect("the views that candidates read were computed")
     }
 }
 
@@ -193,30 +190,41 @@ pub fn lexical_block(
     Ok(LexicalBlock { lexicon, rows })
 }
 
-/// Embeds texts, short ones first so that a batch holds texts of one length. `report` gets
-/// the fraction done.
+/// Embeds texts in some views with one pass of the network, short texts first so that a batch
+/// holds texts of one length. `report` gets the fraction done.
+///
+/// # Panics
+/// When the encoder lacks a view; candidates are planned by the views that it has.
 pub fn embed(
     encoder: &dyn Encoder,
     texts: &[&str],
+    views: &BTreeSet<EmbeddingView>,
     observer: &dyn Observer,
     report: &dyn Fn(f32),
-) -> Result<DenseRows, TrainError> {
-    let width = encoder.dimension();
+) -> Result<Embeddings, TrainError> {
+    let views: Vec<EmbeddingView> = views.iter().copied().collect();
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&row| texts[row].len());
-    let mut rows = DenseRows::zeros(texts.len(), width);
-    let mut buffer = vec![0f32; TEXTS_PER_REPORT.min(texts.len()) * width];
+    let mut blocks: Vec<DenseRows> = views
+        .iter()
+        .map(|&view| {
+            let width = encoder.dimension(view).expect("a view that the encoder has");
+            DenseRows::zeros(texts.len(), width)
+        })
+        .collect();
     for (done, chunk) in order.chunks(TEXTS_PER_REPORT).enumerate() {
         if observer.is_cancelled() {
             return Err(TrainError::Cancelled);
         }
         let batch: Vec<&str> = chunk.iter().map(|&row| texts[row]).collect();
-        let out = &mut buffer[..batch.len() * width];
-        encoder.encode(&batch, out);
-        for (&row, embedding) in chunk.iter().zip(out.chunks_exact(width)) {
-            rows.row_mut(row).copy_from_slice(embedding);
+        let embeddings = encoder.embed(&batch, &views);
+        for (block, &view) in blocks.iter_mut().zip(&views) {
+            let rows = embeddings.view(view).expect("every view that was asked for");
+            for (&row, embedding) in chunk.iter().zip(rows.iter()) {
+                block.row_mut(row).copy_from_slice(embedding);
+            }
         }
         report(((done + 1) * TEXTS_PER_REPORT).min(texts.len()) as f32 / texts.len() as f32);
     }
-    Ok(rows)
+    Ok(views.into_iter().zip(blocks).collect())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use corral_classifier::model::Scratch;
 use corral_classifier::{
-    ClassEntry, DenseRows, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, Thresholds,
+    ClassEntry, EmbeddingView, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, Thresholds,
 };
 use corral_taxonomy::Taxonomy;
 use corral_types::{BlobHash, Timestamp};
@@ -225,7 +225,7 @@ impl Run<'_> {
             prepared.texts.len(),
             prepared.texts.iter().map(|text| text.len()).sum(),
             prepared.outputs.len(),
-            self.encoder.map(Encoder::dimension),
+            self.encoder.and_then(|encoder| encoder.dimension(EmbeddingView::Pooled)),
         )
     }
 
@@ -245,14 +245,13 @@ impl Run<'_> {
         }
         actual.lexicon_seconds = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        for &view in &needed.views {
-            let Some(encoder) = self.encoder else { continue };
+        if let Some(encoder) = self.encoder.filter(|_| !needed.views.is_empty()) {
             let report = |fraction: f32| {
                 let detail = json!({ "phase": "features", "texts": prepared.texts.len() });
                 progress.within(FEATURE_PHASE, fraction, "embedding texts", detail);
             };
-            let rows = embed(encoder, &prepared.texts, self.observer, &report)?;
-            blocks.embeddings.insert(view, rows);
+            blocks.embeddings =
+                embed(encoder, &prepared.texts, &needed.views, self.observer, &report)?;
         }
         actual.embedding_seconds = clock.elapsed().as_secs_f64();
         Ok(blocks)
@@ -288,7 +287,7 @@ impl Run<'_> {
         let needed = BlocksNeeded::by(
             members.iter().map(|member| trials[member.trial].report.candidate.featurizer),
         );
-        let lexicons: Vec<LexiconSettings> = needed.lexicons.into_iter().collect();
+        let lexicons: Vec<LexiconSettings> = needed.lexicons.iter().copied().collect();
         let picks: u32 = members.iter().map(|member| member.picks).sum();
         let fitted: Vec<(MemberSpec, MemberReport)> = members
             .par_iter()
@@ -324,7 +323,10 @@ impl Run<'_> {
             classes: class_entries(&prepared.taxonomy),
             outputs: prepared.outputs.clone(),
             link: bench.link(),
-            encoder: self.encoder.filter(|_| reads_encoder).map(encoder_need),
+            encoder: self
+                .encoder
+                .filter(|_| reads_encoder)
+                .map(|encoder| encoder_need(encoder, &needed)),
             lexicons: lexicons.iter().map(lexicon).collect(),
             members,
             temperature,
@@ -350,15 +352,13 @@ impl Run<'_> {
             if self.observer.is_cancelled() {
                 return Err(TrainError::Cancelled);
             }
-            let embeddings: Option<DenseRows> =
-                model.encode(texts, self.encoder).map_err(TrainError::Predict)?;
+            let embeddings = model.encode(texts, self.encoder).map_err(TrainError::Predict)?;
             let probabilities: Vec<Vec<f32>> = texts
                 .par_iter()
                 .enumerate()
                 .map_init(Scratch::default, |scratch, (at, text)| {
-                    let embedding = embeddings.as_ref().map(|rows| rows.row(at));
                     model
-                        .probabilities(text, embedding, scratch)
+                        .probabilities(text, embeddings.text(at), scratch)
                         .map(<[f32]>::to_vec)
                         .map_err(TrainError::Predict)
                 })
@@ -384,11 +384,16 @@ fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn encoder_need(encoder: &dyn Encoder) -> EncoderNeed {
+fn encoder_need(encoder: &dyn Encoder, needed: &BlocksNeeded) -> EncoderNeed {
+    let dimension = |view| encoder.dimension(view).map(|length| length as u32);
     EncoderNeed {
         hash: encoder.id(),
         name: encoder.name().to_owned(),
-        dimension: encoder.dimension() as u32,
+        dimension: dimension(EmbeddingView::Pooled).expect("every encoder has the pooled view"),
+        layers_dimension: needed
+            .views
+            .get(&EmbeddingView::Layers)
+            .and_then(|&view| dimension(view)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corral_classifier::model::Scratch;
-use corral_classifier::{Encoder, Link, Model};
+use corral_classifier::{EmbeddingView, Encoder, Link, Model, TextEmbedding, ViewRows};
 use corral_training::{
     ClassTexts, ClassWeighting, LabelKind, Metric, Observer, RowLabels, Split, TrainError,
     TrainOptions, TrainOutcome, TrainingRows, Unobserved, WarningKind, train,
@@ -25,12 +25,15 @@ impl Encoder for WordEncoder {
         "words"
     }
 
-    fn dimension(&self) -> usize {
-        24
+    fn dimension(&self, view: EmbeddingView) -> Option<usize> {
+        Some(24).filter(|_| view == EmbeddingView::Pooled)
     }
 
-    fn encode(&self, texts: &[&str], out: &mut [f32]) {
-        for (text, out) in texts.iter().zip(out.chunks_exact_mut(24)) {
+    fn encode(&self, texts: &[&str], views: &mut [ViewRows<'_>]) {
+        let [ViewRows { view: EmbeddingView::Pooled, values }] = views else {
+            panic!("there is the pooled view only")
+        };
+        for (text, out) in texts.iter().zip(values.chunks_exact_mut(24)) {
             out.fill(0.0);
             for word in text.split_whitespace() {
                 let hash = blake3::hash(word.as_bytes());
@@ -254,8 +257,8 @@ fn the_model_file_answers_as_the_report_says() {
     let (mut hits, mut count) = (0, 0);
     for row in (0..rows.texts.len()).filter(|&row| rows.splits[row] == Split::Test) {
         let embedding = model.encode(&[rows.texts[row]], Some(&WordEncoder)).unwrap();
-        let embedding = embedding.as_ref().map(|rows| rows.row(0));
-        let probabilities = model.probabilities(rows.texts[row], embedding, &mut scratch).unwrap();
+        let probabilities =
+            model.probabilities(rows.texts[row], embedding.text(0), &mut scratch).unwrap();
         assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-4);
         let best =
             (0..CLASSES).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap();
@@ -351,7 +354,12 @@ fn a_taxonomy_brings_its_texts_and_its_levels() {
     assert!(levels[0].accuracy >= levels[1].accuracy);
     let model = Model::open(&outcome.model_path).unwrap();
     let answer = model
-        .predict("topic99word1 alone", None, &mut Scratch::default(), &Default::default())
+        .predict(
+            "topic99word1 alone",
+            TextEmbedding::NONE,
+            &mut Scratch::default(),
+            &Default::default(),
+        )
         .unwrap();
     assert_eq!(
         model.class(answer.ranked[0].class).unwrap().id,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use corral_classifier::{Calibration, PredictOptions, model::Scratch};
+use corral_classifier::{Calibration, PredictOptions, TextEmbedding, model::Scratch};
 use corral_classifier::{
     ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model, ModelSpec,
     Precision, Thresholds,
@@ -62,7 +62,8 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
             let begun = Instant::now();
             let model = Model::open(&path)?;
             let (text, options) = (&texts[repetition], PredictOptions::default());
-            let answer = model.predict(text, None, &mut Scratch::default(), &options)?;
+            let answer =
+                model.predict(text, TextEmbedding::NONE, &mut Scratch::default(), &options)?;
             let took = begun.elapsed().as_secs_f64() * 1000.0;
             anyhow::ensure!(answer.ranked.len() == 1, "the model did not answer");
             Ok(took)

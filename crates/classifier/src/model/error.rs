@@ -7,6 +7,7 @@ use corral_types::{BlobHash, ErrorKind, Explain};
 
 use super::format::{FORMAT_VERSION, MAX_HEADER_BYTES};
 use crate::classes::{MAX_CLASSES, MAX_DEPTH};
+use crate::encoder::EmbeddingView;
 
 /// Why a model cannot be written, opened or verified.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +79,8 @@ pub enum PartsError {
     MemberShape { member: String, what: &'static str, found: usize, wanted: usize },
     #[error("member `{member}` names lexicon {lexicon} of {lexicons}")]
     MemberLexicon { member: String, lexicon: usize, lexicons: usize },
-    #[error("member `{member}` reads an embedding, but the model names no encoder")]
-    EncoderMissing { member: String },
+    #[error("member `{member}` reads the {view} embedding, but the model names no encoder of it")]
+    EncoderMissing { member: String, view: EmbeddingView },
     #[error("member `{member}` reads neither a lexicon nor an embedding")]
     FeaturizerEmpty { member: String },
     #[error("{what} of {owner} is not a finite number above 0")]
@@ -140,8 +141,8 @@ pub enum PredictError {
     EncoderMissing { name: String, hash: BlobHash },
     #[error("the model reads embeddings of encoder {wanted}, not of {found}")]
     EncoderDiffers { wanted: BlobHash, found: BlobHash },
-    #[error("the embedding has {found} numbers; the model reads {wanted}")]
-    EmbeddingLength { found: usize, wanted: usize },
+    #[error("the {view} embedding has {found} numbers; the model reads {wanted}")]
+    EmbeddingLength { view: EmbeddingView, found: usize, wanted: usize },
     #[error("no class has an id or path that starts with `{prefix}`")]
     PrefixUnknown { prefix: String },
     #[error("the subset was made for a model of {found} outputs; this one has {wanted}")]

@@ -12,6 +12,7 @@ use super::settings::{CalibrationSettings, EncoderNeed, HeadKind, MemberSettings
 use super::spec::{Featurizer, LexiconUse, MAX_MEMBERS};
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
+use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::{Head, LinearHead, MAX_OUTPUTS, Weights};
 use crate::kernels::stride;
 use crate::lexical::{Bucket, Lexicon, MAX_FEATURES};
@@ -110,7 +111,7 @@ pub struct MemberInfo {
 pub(super) struct MemberView<'a> {
     pub weight: f32,
     pub lexicon: Option<LexiconUse>,
-    pub embedding_scale: Option<f32>,
+    pub embedding: Option<EmbeddingUse>,
     pub head: Head<'a>,
     pub calibration: Calibration<'a>,
 }
@@ -180,6 +181,16 @@ impl Model {
         self.settings.encoder.as_ref()
     }
 
+    /// The views of the encoder's embeddings that members read, each once.
+    pub fn views(&self) -> impl Iterator<Item = EmbeddingView> {
+        let reads = |view: EmbeddingView| {
+            move |member: &MemberSettings| member.embedding().is_some_and(|used| used.view == view)
+        };
+        EmbeddingView::ALL
+            .into_iter()
+            .filter(move |&view| self.settings.members.iter().any(reads(view)))
+    }
+
     /// The number of classes, inner ones included.
     pub fn class_count(&self) -> usize {
         self.class_table().len()
@@ -212,10 +223,7 @@ impl Model {
             MemberInfo {
                 name: member.name.clone(),
                 weight: member.weight,
-                featurizer: Featurizer {
-                    lexicon: view.lexicon,
-                    embedding_scale: view.embedding_scale,
-                },
+                featurizer: Featurizer { lexicon: view.lexicon, embedding: view.embedding },
                 columns: view.head.columns(),
                 head_bytes: view.head.memory_bytes(),
             }
@@ -291,7 +299,7 @@ impl Model {
                 .lexicon
                 .as_ref()
                 .map(|used| LexiconUse { lexicon: used.lexicon as usize, scale: used.scale }),
-            embedding_scale: settings.embedding_scale,
+            embedding: settings.embedding(),
             head,
             calibration,
         }
@@ -387,10 +395,10 @@ fn place_member(
         let lexicon = settings.lexicons.get(used.lexicon as usize);
         columns += lexicon.ok_or_else(|| unsound("a member of a missing lexicon"))?.columns();
     }
-    if member.embedding_scale.is_some() {
+    if let Some(used) = member.embedding() {
         let encoder = settings.encoder.as_ref();
-        let encoder = encoder.ok_or_else(|| unsound("a member of a missing encoder"))?;
-        columns += encoder.dimension as usize;
+        let dimension = encoder.and_then(|encoder| encoder.dimension_of(used.view));
+        columns += dimension.ok_or_else(|| unsound("a member of a missing encoder"))?;
     }
     let outputs = settings.outputs as usize;
     let section = |name: &str| format!("member.{index}.{name}");

@@ -7,7 +7,7 @@ use super::open::{MemberView, Model};
 use super::spec::{MemberSpec, ModelSpec};
 use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
 use crate::classes::ClassSubset;
-use crate::encoder::Encoder;
+use crate::encoder::{EmbeddingView, Embeddings, Encoder, TextEmbedding};
 use crate::head::{FeatureRow, Head};
 use crate::lexical::LexicalScratch;
 use crate::rows::{DenseRows, SparseRow, SparseRows};
@@ -83,11 +83,11 @@ impl Prediction {
 
 impl Model {
     /// The answer for a text. `embedding` is the text's, by the model's
-    /// [encoder](Self::encoder), and may be absent for models without.
+    /// [encoder](Self::encoder), in the [views](Self::views) that members read.
     pub fn predict(
         &self,
         text: &str,
-        embedding: Option<&[f32]>,
+        embedding: TextEmbedding<'_>,
         scratch: &mut Scratch,
         options: &PredictOptions<'_>,
     ) -> Result<Prediction, PredictError> {
@@ -108,10 +108,10 @@ impl Model {
     pub fn probabilities<'s>(
         &self,
         text: &str,
-        embedding: Option<&[f32]>,
+        embedding: TextEmbedding<'_>,
         scratch: &'s mut Scratch,
     ) -> Result<&'s [f32], PredictError> {
-        let embedding = self.check_embedding(embedding)?;
+        self.check_embedding(&embedding)?;
         let lexicons = self.settings().lexicons.len();
         scratch.lexical.resize_with(lexicons.max(scratch.lexical.len()), LexicalScratch::default);
         for (index, lexical) in scratch.lexical.iter_mut().take(lexicons).enumerate() {
@@ -157,8 +157,7 @@ impl Model {
                 .par_iter()
                 .enumerate()
                 .map_init(Scratch::default, |scratch, (index, text)| {
-                    let embedding = embeddings.as_ref().map(|rows| rows.row(index));
-                    self.predict(text.as_ref(), embedding, scratch, options)
+                    self.predict(text.as_ref(), embeddings.text(index), scratch, options)
                 })
                 .collect();
             answers.append(&mut batch?);
@@ -166,13 +165,14 @@ impl Model {
         Ok(answers)
     }
 
-    /// The embeddings that the model needs for texts, by `encoder`; none where it reads none.
+    /// The embeddings that the model needs for texts, by `encoder`, in one pass of the network;
+    /// none where it reads none.
     pub fn encode<T: AsRef<str>>(
         &self,
         texts: &[T],
         encoder: Option<&dyn Encoder>,
-    ) -> Result<Option<DenseRows>, PredictError> {
-        let Some(need) = self.encoder() else { return Ok(None) };
+    ) -> Result<Embeddings, PredictError> {
+        let Some(need) = self.encoder() else { return Ok(Embeddings::default()) };
         let Some(encoder) = encoder else {
             let (name, hash) = (need.name.clone(), need.hash);
             return Err(PredictError::EncoderMissing { name, hash });
@@ -180,14 +180,16 @@ impl Model {
         if encoder.id() != need.hash {
             return Err(PredictError::EncoderDiffers { wanted: need.hash, found: encoder.id() });
         }
-        let (found, wanted) = (encoder.dimension(), need.dimension as usize);
-        if found != wanted {
-            return Err(PredictError::EmbeddingLength { found, wanted });
+        let views: Vec<EmbeddingView> = self.views().collect();
+        for &view in &views {
+            let found = encoder.dimension(view).unwrap_or(0);
+            let wanted = need.dimension_of(view).unwrap_or(0);
+            if found != wanted || found == 0 {
+                return Err(PredictError::EmbeddingLength { view, found, wanted });
+            }
         }
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let mut rows = DenseRows::zeros(texts.len(), wanted);
-        encoder.encode(&texts, rows.values_mut());
-        Ok(Some(rows))
+        Ok(encoder.embed(&texts, &views))
     }
 
     /// The outputs whose class has an id, a path of ids or a path of names (steps joined by
@@ -214,17 +216,23 @@ impl Model {
         }
     }
 
-    fn check_embedding<'e>(&self, embedding: Option<&'e [f32]>) -> Result<&'e [f32], PredictError> {
-        let Some(need) = self.encoder() else { return Ok(&[]) };
-        let Some(embedding) = embedding else {
-            let (name, hash) = (need.name.clone(), need.hash);
-            return Err(PredictError::EncoderMissing { name, hash });
-        };
-        let (found, wanted) = (embedding.len(), need.dimension as usize);
-        if found != wanted {
-            return Err(PredictError::EmbeddingLength { found, wanted });
+    fn check_embedding(&self, embedding: &TextEmbedding<'_>) -> Result<(), PredictError> {
+        let Some(need) = self.encoder() else { return Ok(()) };
+        for view in self.views() {
+            let (found, wanted) = (embedding.view(view).len(), need.dimension_of(view));
+            match wanted {
+                Some(wanted) if wanted == found => {}
+                _ if found == 0 => {
+                    let (name, hash) = (need.name.clone(), need.hash);
+                    return Err(PredictError::EncoderMissing { name, hash });
+                }
+                wanted => {
+                    let wanted = wanted.unwrap_or(0);
+                    return Err(PredictError::EmbeddingLength { view, found, wanted });
+                }
+            }
         }
-        Ok(embedding)
+        Ok(())
     }
 
     /// Takes away the probability of outputs without; with [`Link::Softmax`] the rest again
@@ -309,12 +317,16 @@ impl Model {
 }
 
 impl MemberView<'_> {
-    fn row<'r>(&self, lexical: Option<SparseRow<'r>>, embedding: &'r [f32]) -> FeatureRow<'r> {
+    fn row<'r>(
+        &self,
+        lexical: Option<SparseRow<'r>>,
+        embedding: TextEmbedding<'r>,
+    ) -> FeatureRow<'r> {
         FeatureRow {
             lexical: lexical.unwrap_or(SparseRow::EMPTY),
             lexical_scale: self.lexicon.map_or(1.0, |used| used.scale),
-            embedding: if self.embedding_scale.is_some() { embedding } else { &[] },
-            embedding_scale: self.embedding_scale.unwrap_or(1.0),
+            embedding: self.embedding.map_or(&[], |used| embedding.view(used.view)),
+            embedding_scale: self.embedding.map_or(1.0, |used| used.scale),
         }
     }
 }
@@ -330,15 +342,15 @@ impl MemberSpec {
         &self,
         link: Link,
         lexical: Option<&SparseRows>,
-        embeddings: Option<&DenseRows>,
+        embeddings: &Embeddings,
     ) -> DenseRows {
         let lexical = self.featurizer.lexicon.map(|used| {
             (lexical.expect("rows of the lexicon for a member that reads it"), used.scale)
         });
-        let embeddings = self
-            .featurizer
-            .embedding_scale
-            .map(|scale| (embeddings.expect("embeddings for a member that reads them"), scale));
+        let embeddings = self.featurizer.embedding.map(|used| {
+            let rows = embeddings.view(used.view);
+            (rows.expect("embeddings in the view that a member reads"), used.scale)
+        });
         let rows = [lexical.map(|(rows, _)| rows.rows()), embeddings.map(|(rows, _)| rows.rows())];
         let count = rows.into_iter().flatten().next().unwrap_or(0);
         assert!(rows.into_iter().flatten().all(|rows| rows == count), "as many rows on both sides");
@@ -368,11 +380,7 @@ impl ModelSpec {
     /// # Panics
     /// When rows that a member reads are absent, numbers of rows differ, or there is no
     /// member.
-    pub fn predict_rows(
-        &self,
-        lexical: &[SparseRows],
-        embeddings: Option<&DenseRows>,
-    ) -> DenseRows {
+    pub fn predict_rows(&self, lexical: &[SparseRows], embeddings: &Embeddings) -> DenseRows {
         let rows: Vec<DenseRows> = (self.members.iter())
             .map(|member| {
                 let lexical = member.featurizer.lexicon.map(|used| &lexical[used.lexicon]);

@@ -6,6 +6,7 @@ use corral_types::BlobHash;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Link;
+use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::lexical::LexiconShape;
 
 /// The encoder whose embeddings a model reads.
@@ -14,7 +15,21 @@ use crate::lexical::LexiconShape;
 pub struct EncoderNeed {
     pub hash: BlobHash,
     pub name: String,
+    /// The length of an embedding in the pooled view.
     pub dimension: u32,
+    /// The length of an embedding in the view of all layers; absent where no member reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_dimension: Option<u32>,
+}
+
+impl EncoderNeed {
+    /// The length of an embedding in a view that members may read.
+    pub fn dimension_of(&self, view: EmbeddingView) -> Option<usize> {
+        match view {
+            EmbeddingView::Pooled => Some(self.dimension as usize),
+            EmbeddingView::Layers => self.layers_dimension.map(|length| length as usize),
+        }
+    }
 }
 
 /// When an answer is taken for none of the classes.
@@ -35,7 +50,9 @@ pub(super) struct Requirements {
 
 /// Features of the format that this reader knows. A later kind of member, head, weighting or
 /// calibration adds a word to the files that use it, and older readers refuse those by name.
-pub(super) const KNOWN_FEATURES: [&str; 3] = ["lexicon", "embedding", "linear"];
+pub(super) const KNOWN_FEATURES: [&str; 4] = ["lexicon", "embedding", LAYERS_FEATURE, "linear"];
+/// The word of models that read the view of all layers.
+pub(super) const LAYERS_FEATURE: &str = "embedding_layers";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,8 +78,27 @@ pub(super) struct MemberSettings {
     pub weight: f32,
     pub lexicon: Option<LexiconUseSettings>,
     pub embedding_scale: Option<f32>,
+    /// The view that the scale is of. The first writers knew the pooled one only and named
+    /// none.
+    #[serde(default = "pooled", skip_serializing_if = "is_pooled")]
+    pub embedding_view: EmbeddingView,
     pub head: HeadKind,
     pub calibration: CalibrationSettings,
+}
+
+const fn pooled() -> EmbeddingView {
+    EmbeddingView::Pooled
+}
+
+fn is_pooled(view: &EmbeddingView) -> bool {
+    *view == EmbeddingView::Pooled
+}
+
+impl MemberSettings {
+    /// The view that the member reads, and its scale.
+    pub fn embedding(&self) -> Option<EmbeddingUse> {
+        self.embedding_scale.map(|scale| EmbeddingUse { view: self.embedding_view, scale })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,11 +11,12 @@ use corral_types::BlobHash;
 use super::error::{ModelError, PartsError};
 use super::format::FileBuilder;
 use super::settings::{
-    CalibrationSettings, EncoderNeed, HeadKind, LexiconUseSettings, MemberSettings, Settings,
-    Thresholds,
+    CalibrationSettings, EncoderNeed, HeadKind, LAYERS_FEATURE, LexiconUseSettings, MemberSettings,
+    Settings, Thresholds,
 };
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassArrays, ClassEntry};
+use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::{Head, LinearHead, Weights};
 use crate::lexical::Lexicon;
 
@@ -55,12 +56,13 @@ pub struct MemberSpec {
     pub weight: f32,
 }
 
-/// What a member's head reads: the columns of a lexicon, then those of an embedding.
+/// What a member's head reads: the columns of a lexicon, then those of a view of the
+/// embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Featurizer {
     pub lexicon: Option<LexiconUse>,
-    /// Present where the head reads the embedding, which is multiplied by it.
-    pub embedding_scale: Option<f32>,
+    /// Present where the head reads an embedding.
+    pub embedding: Option<EmbeddingUse>,
 }
 
 /// A lexicon as a member reads it.
@@ -75,12 +77,12 @@ pub struct LexiconUse {
 impl Featurizer {
     /// The rows of one lexicon, as they are.
     pub const fn lexical(lexicon: usize) -> Self {
-        Self { lexicon: Some(LexiconUse { lexicon, scale: 1.0 }), embedding_scale: None }
+        Self { lexicon: Some(LexiconUse { lexicon, scale: 1.0 }), embedding: None }
     }
 
-    /// The embedding, as it is.
-    pub const fn embedding() -> Self {
-        Self { lexicon: None, embedding_scale: Some(1.0) }
+    /// A view of the embedding, as it is.
+    pub const fn embedding(view: EmbeddingView) -> Self {
+        Self { lexicon: None, embedding: Some(EmbeddingUse { view, scale: 1.0 }) }
     }
 }
 
@@ -143,6 +145,12 @@ impl ModelSpec {
         if self.encoder.is_some() {
             requires.push("embedding".to_owned());
         }
+        let reads_layers = |member: &MemberSpec| {
+            member.featurizer.embedding.is_some_and(|used| used.view == EmbeddingView::Layers)
+        };
+        if self.members.iter().any(reads_layers) {
+            requires.push(LAYERS_FEATURE.to_owned());
+        }
         Settings {
             requires,
             name: self.name.clone(),
@@ -202,11 +210,12 @@ impl ModelSpec {
             columns += lexicon.columns();
             check_number(&member.name, "the scale of the lexicon", used.scale)?;
         }
-        if let Some(scale) = member.featurizer.embedding_scale {
-            let Some(encoder) = &self.encoder else {
-                return Err(PartsError::EncoderMissing { member: name() });
+        if let Some(EmbeddingUse { view, scale }) = member.featurizer.embedding {
+            let dimension = self.encoder.as_ref().and_then(|encoder| encoder.dimension_of(view));
+            let Some(dimension) = dimension else {
+                return Err(PartsError::EncoderMissing { member: name(), view });
             };
-            columns += encoder.dimension as usize;
+            columns += dimension;
             check_number(&member.name, "the scale of the embedding", scale)?;
         }
         if columns == 0 {
@@ -243,7 +252,9 @@ fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
             .featurizer
             .lexicon
             .map(|used| LexiconUseSettings { lexicon: used.lexicon as u32, scale: used.scale }),
-        embedding_scale: member.featurizer.embedding_scale,
+        embedding_scale: member.featurizer.embedding.map(|used| used.scale),
+        embedding_view: (member.featurizer.embedding)
+            .map_or(EmbeddingView::Pooled, |used| used.view),
         head: match &member.head {
             Head::Linear(head) => linear_kind(head),
         },

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use corral_classifier::{Link, Model, Scratch};
+use corral_classifier::{Link, Model, Scratch, TextEmbedding};
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{TEXTS, embeddings, sample};
@@ -15,6 +15,8 @@ use crate::sample::{TEXTS, embeddings, sample};
 struct Expected {
     text: String,
     embedding: Vec<f32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<f32>,
     probabilities: Vec<f32>,
 }
 
@@ -29,12 +31,16 @@ fn fixture(version: u32, link: &str, ending: &str) -> PathBuf {
 fn answers(model: &Model) -> Vec<Expected> {
     let embeddings = embeddings(&TEXTS);
     let mut scratch = Scratch::default();
-    let answer = |(text, embedding): (&&str, &[f32])| Expected {
-        text: (*text).to_owned(),
-        embedding: embedding.to_vec(),
-        probabilities: model.probabilities(text, Some(embedding), &mut scratch).unwrap().to_vec(),
+    let answer = |(index, text): (usize, &&str)| {
+        let embedding = embeddings.text(index);
+        Expected {
+            text: (*text).to_owned(),
+            embedding: embedding.pooled.to_vec(),
+            layers: embedding.layers.to_vec(),
+            probabilities: model.probabilities(text, embedding, &mut scratch).unwrap().to_vec(),
+        }
     };
-    TEXTS.iter().zip(embeddings.iter()).map(answer).collect()
+    TEXTS.iter().enumerate().map(answer).collect()
 }
 
 #[test]
@@ -57,8 +63,8 @@ fn every_format_version_answers_as_it_did() {
             let expected: Vec<Expected> = serde_json::from_slice(&expected).unwrap();
             let mut scratch = Scratch::default();
             for case in &expected {
-                let found =
-                    model.probabilities(&case.text, Some(&case.embedding), &mut scratch).unwrap();
+                let embedding = TextEmbedding { pooled: &case.embedding, layers: &case.layers };
+                let found = model.probabilities(&case.text, embedding, &mut scratch).unwrap();
                 assert_eq!(found.len(), case.probabilities.len());
                 for (found, wanted) in found.iter().zip(&case.probabilities) {
                     assert!((found - wanted).abs() <= TOLERANCE, "{}: {found}", case.text);

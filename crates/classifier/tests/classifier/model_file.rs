@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use crate::sample::{HashEncoder, Numbers, TEXTS, classes, embeddings, lexical_rows, sample};
+use crate::sample::{
+    HashEncoder, Numbers, TEXTS, classes, embeddings, lexical_rows, sample, sample_of_layers,
+};
 use corral_classifier::classes::MAX_DEPTH;
 use corral_classifier::model::{ModelError, PredictOptions, Scratch};
-use corral_classifier::{Ancestors, ClassEntry, Link, Model, ModelSpec};
+use corral_classifier::{
+    Ancestors, ClassEntry, EmbeddingView, Encoder, Link, Model, ModelSpec, TextEmbedding,
+};
 use corral_types::Explain;
 
 /// Where the header says how long it and its parts are; see the format's description.
@@ -34,7 +38,10 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
     for class in 0..(info.classes as u32).min(20) {
         let _ = (model.class(class), model.class_path(class));
     }
-    let embedding = vec![0.25; model.encoder().map_or(0, |need| (need.dimension as usize).min(64))];
+    let length = |view| model.encoder().and_then(|need| need.dimension_of(view)).unwrap_or(0);
+    let pooled = vec![0.25; length(EmbeddingView::Pooled).min(64)];
+    let layers = vec![0.25; length(EmbeddingView::Layers).min(64)];
+    let embedding = TextEmbedding { pooled: &pooled, layers: &layers };
     let mut scratch = Scratch::default();
     for text in TEXTS {
         for prefix in [None, Some("1"), Some("")] {
@@ -45,7 +52,7 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
                 ancestors: Ancestors::Include,
                 threshold: None,
             };
-            let _ = model.predict(text, Some(&embedding), &mut scratch, &options);
+            let _ = model.predict(text, embedding, &mut scratch, &options);
         }
     }
     Ok(())
@@ -54,22 +61,27 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
 #[test]
 fn a_file_answers_as_the_parts_it_was_made_of() {
     for link in [Link::Softmax, Link::Sigmoid] {
-        let spec = sample(link);
-        let embeddings = embeddings(&TEXTS);
-        let wanted = spec.predict_rows(&lexical_rows(&spec, &TEXTS), Some(&embeddings));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sample.model");
-        let hash = spec.write(&path).unwrap();
-        assert_eq!(hash, corral_types::BlobHash::of(&fs::read(&path).unwrap()));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside");
-        Model::verify(&path).unwrap();
-        for model in [Model::open(&path).unwrap(), Model::read(&path).unwrap()] {
-            let mut scratch = Scratch::default();
-            for (index, text) in TEXTS.iter().enumerate() {
-                let row = embeddings.row(index);
-                let found = model.probabilities(text, Some(row), &mut scratch).unwrap();
-                assert_eq!(found, wanted.row(index), "{link:?} {text:?}");
-            }
+        for spec in [sample(link), sample_of_layers(link)] {
+            check_answers(&spec);
+        }
+    }
+}
+
+fn check_answers(spec: &ModelSpec) {
+    let embeddings = embeddings(&TEXTS);
+    let wanted = spec.predict_rows(&lexical_rows(spec, &TEXTS), &embeddings);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sample.model");
+    let hash = spec.write(&path).unwrap();
+    assert_eq!(hash, corral_types::BlobHash::of(&fs::read(&path).unwrap()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside");
+    Model::verify(&path).unwrap();
+    for model in [Model::open(&path).unwrap(), Model::read(&path).unwrap()] {
+        let mut scratch = Scratch::default();
+        for (index, text) in TEXTS.iter().enumerate() {
+            let row = embeddings.text(index);
+            let found = model.probabilities(text, row, &mut scratch).unwrap();
+            assert_eq!(found, wanted.row(index), "{:?} {text:?}", spec.link);
         }
     }
 }
@@ -188,7 +200,7 @@ fn unknown_parts_are_named() {
 
 #[test]
 fn no_bytes_can_do_harm() {
-    let good = sample(Link::Softmax).to_bytes().unwrap();
+    let good = sample_of_layers(Link::Softmax).to_bytes().unwrap();
     let header = number_at(&good, 12);
     let seed = 20_261_121;
     println!("seed {seed}");
@@ -272,7 +284,7 @@ fn parts_that_do_not_fit_are_refused() {
         (&|spec| spec.lexicons.swap(0, 1), "columns where"),
         (&|spec| spec.temperature = 0.0, "the temperature of the model"),
         (&|spec| spec.members[0].weight = f32::NAN, "the weight of int8"),
-        (&|spec| spec.members[3].featurizer.embedding_scale = None, "neither"),
+        (&|spec| spec.members[3].featurizer.embedding = None, "neither"),
         (&|spec| spec.thresholds.per_output = Some(vec![0.5]), "1 thresholds"),
         (&|spec| spec.classes[3].id.clone_from(&"3".to_owned()), "two classes have the id `3`"),
         (&|spec| spec.classes[3].id.clear(), "empty id"),
@@ -327,7 +339,27 @@ fn a_failed_write_leaves_the_old_file() {
 }
 
 #[test]
-fn the_sample_encoder_is_the_one_the_model_needs() {
-    let model = Model::from_bytes(&sample(Link::Softmax).to_bytes().unwrap()).unwrap();
-    assert_eq!(model.encode(&TEXTS, Some(&HashEncoder)).unwrap().unwrap(), embeddings(&TEXTS));
+fn a_model_asks_its_encoder_for_the_views_that_it_reads() {
+    let ask = |spec: ModelSpec| {
+        let model = Model::from_bytes(&spec.to_bytes().unwrap()).unwrap();
+        model.encode(&TEXTS, Some(&HashEncoder)).unwrap()
+    };
+    assert_eq!(ask(sample_of_layers(Link::Softmax)), embeddings(&TEXTS));
+    let pooled = ask(sample(Link::Softmax));
+    assert_eq!(pooled, HashEncoder.embed(&TEXTS, &[EmbeddingView::Pooled]));
+    assert_eq!(pooled.view(EmbeddingView::Layers), None);
+}
+
+/// Readers that know the pooled view only refuse a model of all layers by name, and read the
+/// others as ever.
+#[test]
+fn only_models_of_all_layers_say_so() {
+    let says = |spec: ModelSpec| {
+        let file = spec.to_bytes().unwrap();
+        let header = &file[..number_at(&file, 12)];
+        [&b"embedding_layers"[..], b"embedding_view", b"layers_dimension"]
+            .map(|word| header.windows(word.len()).any(|part| part == word))
+    };
+    assert_eq!(says(sample(Link::Softmax)), [false; 3]);
+    assert_eq!(says(sample_of_layers(Link::Softmax)), [true; 3]);
 }

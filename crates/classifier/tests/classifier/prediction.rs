@@ -1,12 +1,12 @@
 //! Answers: ranking, thresholds, subsets, the tree, batches.
 
 use corral_classifier::{
-    Ancestors, Encoder, Link, Model, ModelSpec, PredictError, PredictOptions, Prediction, Scratch,
-    Thresholds,
+    Ancestors, EmbeddingView, Encoder, Link, Model, ModelSpec, PredictError, PredictOptions,
+    Prediction, Scratch, TextEmbedding, Thresholds, ViewRows,
 };
 use corral_types::BlobHash;
 
-use crate::sample::{HashEncoder, OUTPUTS, TEXTS, embeddings, sample};
+use crate::sample::{HashEncoder, OUTPUTS, TEXTS, embeddings, sample, sample_of_layers};
 
 fn open(spec: &ModelSpec) -> Model {
     Model::from_bytes(&spec.to_bytes().unwrap()).unwrap()
@@ -14,12 +14,12 @@ fn open(spec: &ModelSpec) -> Model {
 
 fn ask(model: &Model, text: &str, options: &PredictOptions<'_>) -> Prediction {
     let embedding = embeddings(&[text]);
-    model.predict(text, Some(embedding.row(0)), &mut Scratch::default(), options).unwrap()
+    model.predict(text, embedding.text(0), &mut Scratch::default(), options).unwrap()
 }
 
 fn probabilities(model: &Model, text: &str) -> Vec<f32> {
     let embedding = embeddings(&[text]);
-    model.probabilities(text, Some(embedding.row(0)), &mut Scratch::default()).unwrap().to_vec()
+    model.probabilities(text, embedding.text(0), &mut Scratch::default()).unwrap().to_vec()
 }
 
 #[test]
@@ -172,10 +172,10 @@ impl Encoder for OtherEncoder {
     fn name(&self) -> &str {
         "other"
     }
-    fn dimension(&self) -> usize {
-        self.dimension
+    fn dimension(&self, view: EmbeddingView) -> Option<usize> {
+        Some(self.dimension).filter(|_| view == EmbeddingView::Pooled)
     }
-    fn encode(&self, _texts: &[&str], _out: &mut [f32]) {
+    fn encode(&self, _texts: &[&str], _views: &mut [ViewRows<'_>]) {
         panic!("an encoder that does not fit is not asked");
     }
 }
@@ -185,18 +185,31 @@ fn only_the_right_embedding_is_taken() {
     let model = open(&sample(Link::Softmax));
     let options = PredictOptions::default();
     let mut scratch = Scratch::default();
-    let missing = model.predict("x", None, &mut scratch, &options).unwrap_err();
+    let missing = model.predict("x", TextEmbedding::NONE, &mut scratch, &options).unwrap_err();
     assert!(
         matches!(&missing, PredictError::EncoderMissing { name, .. } if name == "hash-encoder")
     );
-    let short = model.predict("x", Some(&[0.0; 7]), &mut scratch, &options).unwrap_err();
-    assert_eq!(short, PredictError::EmbeddingLength { found: 7, wanted: 8 });
+    let view = EmbeddingView::Pooled;
+    let short = TextEmbedding::pooled(&[0.0; 7]);
+    let short = model.predict("x", short, &mut scratch, &options).unwrap_err();
+    assert_eq!(short, PredictError::EmbeddingLength { view, found: 7, wanted: 8 });
     let other = OtherEncoder { id: BlobHash::of(b"other"), dimension: 8 };
     let refused = model.predict_batch(&["x"], Some(&other), &options).unwrap_err();
     assert_eq!(refused, PredictError::EncoderDiffers { wanted: HashEncoder.id(), found: other.id });
     let longer = OtherEncoder { id: HashEncoder.id(), dimension: 9 };
     let refused = model.predict_batch(&["x"], Some(&longer), &options).unwrap_err();
-    assert_eq!(refused, PredictError::EmbeddingLength { found: 9, wanted: 8 });
+    assert_eq!(refused, PredictError::EmbeddingLength { view, found: 9, wanted: 8 });
+
+    // A model of all layers: neither an encoder nor an embedding without them will do.
+    let layered = open(&sample_of_layers(Link::Softmax));
+    assert_eq!(layered.views().collect::<Vec<_>>(), EmbeddingView::ALL);
+    let pooled_only = OtherEncoder { id: HashEncoder.id(), dimension: 8 };
+    let refused = layered.predict_batch(&["x"], Some(&pooled_only), &options).unwrap_err();
+    let view = EmbeddingView::Layers;
+    assert_eq!(refused, PredictError::EmbeddingLength { view, found: 0, wanted: 20 });
+    let pooled = TextEmbedding::pooled(&[0.0; 8]);
+    let refused = layered.predict("x", pooled, &mut scratch, &options).unwrap_err();
+    assert!(matches!(refused, PredictError::EncoderMissing { .. }));
 
     // A subset belongs to the model that made it.
     let smaller = ModelSpec { outputs: vec![0], ..sample(Link::Softmax) };
@@ -205,8 +218,8 @@ fn only_the_right_embedding_is_taken() {
     lexical.members.truncate(1);
     lexical.encoder = None;
     let lexical = open(&lexical);
-    assert!(lexical.predict("x", None, &mut scratch, &options).is_ok());
-    assert!(lexical.predict("x", Some(&[0.0; 3]), &mut scratch, &options).is_ok());
+    assert!(lexical.predict("x", TextEmbedding::NONE, &mut scratch, &options).is_ok());
+    assert!(lexical.predict("x", TextEmbedding::pooled(&[0.0; 3]), &mut scratch, &options).is_ok());
 }
 
 #[test]
@@ -221,7 +234,7 @@ fn a_scratch_serves_models_in_turn() {
     for text in TEXTS {
         for model in &models {
             let embedding = embeddings(&[text]);
-            let answer = model.predict(text, Some(embedding.row(0)), &mut shared, &options);
+            let answer = model.predict(text, embedding.text(0), &mut shared, &options);
             assert_eq!(answer.unwrap(), ask(model, text, &options));
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use corral_classifier::{
-    Accents, BlockConfig, Calibration, ClassEntry, DenseRows, Encoder, EncoderNeed, Featurizer,
-    Grams, LexicalConfig, Lexicon, LexiconUse, LinearHead, Link, MemberSpec, ModelSpec,
-    Normalisation, Precision, ShortestToken, SparseRows, Thresholds, Weighting,
+    Accents, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, Embeddings,
+    Encoder, EncoderNeed, Featurizer, Grams, LexicalConfig, Lexicon, LexiconUse, LinearHead, Link,
+    MemberSpec, ModelSpec, Normalisation, Precision, ShortestToken, SparseRows, Thresholds,
+    ViewRows, Weighting,
 };
 use corral_types::BlobHash;
 
@@ -61,24 +62,37 @@ impl Encoder for HashEncoder {
         "hash-encoder"
     }
 
-    fn dimension(&self) -> usize {
-        8
+    fn dimension(&self, view: EmbeddingView) -> Option<usize> {
+        Some(dimension(view))
     }
 
-    fn encode(&self, texts: &[&str], out: &mut [f32]) {
-        for (text, out) in texts.iter().zip(out.chunks_exact_mut(8)) {
-            let hash = BlobHash::of(text.as_bytes());
-            for (value, byte) in out.iter_mut().zip(hash.as_bytes()) {
-                *value = (f32::from(*byte) - 127.5) / 256.0;
+    fn encode(&self, texts: &[&str], views: &mut [ViewRows<'_>]) {
+        for rows in views {
+            let first = match rows.view {
+                EmbeddingView::Pooled => 0,
+                EmbeddingView::Layers => 8,
+            };
+            let places = rows.values.chunks_exact_mut(dimension(rows.view));
+            for (text, out) in texts.iter().zip(places) {
+                let hash = BlobHash::of(text.as_bytes());
+                for (value, byte) in out.iter_mut().zip(&hash.as_bytes()[first..]) {
+                    *value = (f32::from(*byte) - 127.5) / 256.0;
+                }
             }
         }
     }
 }
 
-pub fn embeddings(texts: &[&str]) -> DenseRows {
-    let mut rows = DenseRows::zeros(texts.len(), HashEncoder.dimension());
-    HashEncoder.encode(texts, rows.values_mut());
-    rows
+const fn dimension(view: EmbeddingView) -> usize {
+    match view {
+        EmbeddingView::Pooled => 8,
+        EmbeddingView::Layers => 20,
+    }
+}
+
+/// Both views.
+pub fn embeddings(texts: &[&str]) -> Embeddings {
+    HashEncoder.embed(texts, &EmbeddingView::ALL)
 }
 
 /// Six leaves and inner classes; `weather` is a leaf at the root that no head scores.
@@ -129,7 +143,7 @@ pub fn sample(link: Link) -> ModelSpec {
     let mut numbers = Numbers::new(11);
     let mut member = |name: &str, featurizer: Featurizer, precision, per_output: bool, weight| {
         let columns = featurizer.lexicon.map_or(0, |used| lexicons[used.lexicon].columns())
-            + featurizer.embedding_scale.map_or(0, |_| HashEncoder.dimension());
+            + featurizer.embedding.map_or(0, |used| dimension(used.view));
         let weights: Vec<f32> = (0..columns * OUTPUTS).map(|_| 4.0 * numbers.number()).collect();
         let bias: Vec<f32> = (0..OUTPUTS).map(|_| numbers.number()).collect();
         let calibration = if per_output {
@@ -150,7 +164,7 @@ pub fn sample(link: Link) -> ModelSpec {
     };
     let joined = Featurizer {
         lexicon: Some(LexiconUse { lexicon: 1, scale: 0.5 }),
-        embedding_scale: Some(2.0),
+        embedding: Some(EmbeddingUse { view: EmbeddingView::Pooled, scale: 2.0 }),
     };
     let members = vec![
         member("int8", Featurizer::lexical(0), Precision::Int8, false, 2.0),
@@ -162,7 +176,13 @@ pub fn sample(link: Link) -> ModelSpec {
             false,
             1.5,
         ),
-        member("embedding", Featurizer::embedding(), Precision::Int8, false, 0.5),
+        member(
+            "embedding",
+            Featurizer::embedding(EmbeddingView::Pooled),
+            Precision::Int8,
+            false,
+            0.5,
+        ),
     ];
     ModelSpec {
         name: "sample".to_owned(),
@@ -174,6 +194,7 @@ pub fn sample(link: Link) -> ModelSpec {
             hash: HashEncoder.id(),
             name: HashEncoder.name().to_owned(),
             dimension: 8,
+            layers_dimension: None,
         }),
         lexicons,
         members,
@@ -183,4 +204,19 @@ pub fn sample(link: Link) -> ModelSpec {
             per_output: Some(vec![0.5, 0.4, 0.6, 0.5, 0.45]),
         },
     }
+}
+
+/// The sample, whose last member reads the view of all layers.
+pub fn sample_of_layers(link: Link) -> ModelSpec {
+    let mut spec = sample(link);
+    let columns = dimension(EmbeddingView::Layers);
+    let mut numbers = Numbers::new(12);
+    let weights: Vec<f32> = (0..columns * OUTPUTS).map(|_| 4.0 * numbers.number()).collect();
+    spec.members[3].featurizer = Featurizer::embedding(EmbeddingView::Layers);
+    spec.members[3].head =
+        LinearHead::from_column_major(&weights, vec![0.0; OUTPUTS], Precision::Int8)
+            .unwrap()
+            .into();
+    spec.encoder.as_mut().unwrap().layers_dimension = Some(columns as u32);
+    spec
 }

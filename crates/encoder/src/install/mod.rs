@@ -146,7 +146,7 @@ pub fn inspect(path: &Path) -> Result<InstalledEncoder, EncoderError> {
         id: encoder.id(),
         name: encoder.name().to_owned(),
         precision: encoder.precision(),
-        dimension: encoder.dimension(),
+        dimension: encoder.shape().hidden,
         max_tokens: encoder.shape().max_tokens,
         file_bytes: encoder.file_bytes(),
     })

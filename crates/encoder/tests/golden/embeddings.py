@@ -1,12 +1,13 @@
-"""Reference embeddings of a BERT network with mean pooling, computed in double precision
+"""Reference embeddings of a BERT network with mean pooling, or of all its layers, computed in double precision
 straight from the papers (Devlin et al. 2018; Reimers and Gurevych 2019).
 
     pip install numpy scipy safetensors tokenizers==0.23.3
-    python3 embeddings.py MODEL_DIRECTORY MAX_TOKENS TEXTS.json OUT.f32
+    python3 embeddings.py MODEL_DIRECTORY MAX_TOKENS TEXTS.json OUT.f32 [layers [COUNT]]
 
 MODEL_DIRECTORY holds model.safetensors, tokenizer.json and config.json: of the published
 network, or of the tiny one that `examples/tiny_network.rs` writes. OUT receives a row of
-little-endian single-precision numbers for each text.
+little-endian single-precision numbers for each text (the first COUNT of them): of the pooled
+view, or of all layers.
 """
 
 import json
@@ -18,7 +19,8 @@ from safetensors.numpy import load_file
 from scipy.special import erf
 from tokenizers import Tokenizer
 
-directory, max_tokens, texts, out = sys.argv[1:]
+directory, max_tokens, texts, out = sys.argv[1:5]
+view, count = (sys.argv[5:] + ["pooled", "1000000"][len(sys.argv) - 5 :])[:2]
 directory = Path(directory)
 config = json.loads((directory / "config.json").read_text())
 weights = {
@@ -63,15 +65,17 @@ def embed(text):
         + weights["embeddings.token_type_embeddings.weight"][0]
     )
     x = layer_norm(x, "embeddings.LayerNorm")
+    parts = [x.mean(0), x[0]]
     for layer in range(config["num_hidden_layers"]):
         name = f"encoder.layer.{layer}"
         x = layer_norm(x + attention(x, name + ".attention"), name + ".attention.output.LayerNorm")
         inner = linear(x, name + ".intermediate.dense")
         inner = inner * (1 + erf(inner / np.sqrt(2))) / 2
         x = layer_norm(x + linear(inner, name + ".output.dense"), name + ".output.LayerNorm")
-    mean = x.mean(0)
-    return mean / np.linalg.norm(mean)
+        parts += [x.mean(0), x[0]]
+    parts = [part / np.linalg.norm(part) for part in parts]
+    return np.concatenate(parts) / np.sqrt(len(parts)) if view == "layers" else parts[-2]
 
 
-rows = [embed(text) for text in json.loads(Path(texts).read_text())]
+rows = [embed(text) for text in json.loads(Path(texts).read_text())[: int(count)]]
 Path(out).write_bytes(np.array(rows, "<f4").tobytes())

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::common::published_wheel;
-use corral_classifier::Encoder;
+use corral_classifier::{EmbeddingView, Encoder};
 use corral_encoder::test_support::{TinyNetwork, write_tiny_encoder};
 use corral_encoder::{
     ENCODER_EXTENSION, EncoderError, FormatError, InstallError, MiniLm, Precision, WheelError,
@@ -109,8 +109,7 @@ fn damaged_encoder_files_are_refused_or_still_encode() {
         no_panic(seed, "open", || match MiniLm::load(&changed_path) {
             Ok(encoder) => {
                 opened += 1;
-                let mut out = vec![0.0; 2 * encoder.dimension()];
-                encoder.encode(&["my card [SEP]", "Ünknown"], &mut out);
+                let _ = encoder.embed(&["my card [SEP]", "Ünknown"], &EmbeddingView::ALL);
             }
             Err(error) => assert!(error.to_string().contains("changed")),
         });
@@ -136,8 +135,8 @@ fn a_damaged_vocabulary_still_gives_ids_within_the_network() {
         fs::write(&changed_path, &changed).unwrap();
         no_panic(seed, "encode", || {
             let encoder = MiniLm::load(&changed_path).unwrap();
-            let mut out = vec![0.0; encoder.dimension()];
-            encoder.encode(&["how do i top up my card? £10 is not money"], &mut out);
+            let texts = ["how do i top up my card? £10 is not money"];
+            let _ = encoder.embed(&texts, &[EmbeddingView::Pooled]);
         });
     }
 }

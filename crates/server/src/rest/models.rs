@@ -166,7 +166,7 @@ pub async fn add_encoder(
     let new = NewEncoder {
         file: put.hash,
         name: name(&encoder.name().to_lowercase())?,
-        dimension: u32::try_from(encoder.dimension()).expect("a file's header holds 32 bits"),
+        dimension: u32::try_from(encoder.shape().hidden).expect("a file's header holds 32 bits"),
         bytes: put.bytes,
         created: Timestamp::now(),
     };

@@ -30,9 +30,7 @@ pub fn measure(
     let mut predict = |text: &str| -> Result<f64, TrainError> {
         let clock = Instant::now();
         let embedding = model.encode(&[text], encoder).map_err(TrainError::Predict)?;
-        model
-            .probabilities(text, embedding.as_ref().map(|rows| rows.row(0)), &mut scratch)
-            .map_err(TrainError::Predict)?;
+        model.probabilities(text, embedding.text(0), &mut scratch).map_err(TrainError::Predict)?;
         Ok(clock.elapsed().as_secs_f64() * 1e3)
     };
     let chosen = || texts.iter().step_by(stride);
