@@ -1,16 +1,17 @@
 //! The state of a search between trials, so that it goes on where it was cut.
 //!
-//! Layout: the magic, the length of a JSON header, the header, then for each trial its
-//! predictions as little-endian arrays: classes, probabilities, rests.
+//! Layout: the magic, the length of a JSON header, the header, then for each trial that has
+//! predictions these as little-endian arrays: classes, probabilities, rests.
 
 use corral_types::BlobHash;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::RankedRows;
 use crate::report::TrialReport;
-use crate::trial::{FittedCalibration, Trial};
+use crate::sampler::Point;
+use crate::trial::{FittedCalibration, Outcome, Trial};
 
-const MAGIC: &[u8; 8] = b"corralT1";
+const MAGIC: &[u8; 8] = b"corralT2";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -23,6 +24,12 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct TrialHeader {
     report: TrialReport,
+    point: Option<Point>,
+    outcome: Option<OutcomeHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutcomeHeader {
     calibration: FittedCalibration,
     ece_uncalibrated: f64,
 }
@@ -37,8 +44,11 @@ pub fn write(fingerprint: BlobHash, class_count: usize, rows: usize, trials: &[T
             .iter()
             .map(|trial| TrialHeader {
                 report: trial.report.clone(),
-                calibration: trial.calibration.clone(),
-                ece_uncalibrated: trial.ece_uncalibrated,
+                point: trial.point.clone(),
+                outcome: trial.outcome.as_ref().map(|outcome| OutcomeHeader {
+                    calibration: outcome.calibration.clone(),
+                    ece_uncalibrated: outcome.ece_uncalibrated,
+                }),
             })
             .collect(),
     };
@@ -47,8 +57,8 @@ pub fn write(fingerprint: BlobHash, class_count: usize, rows: usize, trials: &[T
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&header);
-    for trial in trials {
-        let (classes, probabilities, rest) = trial.ranked.parts();
+    for outcome in trials.iter().filter_map(|trial| trial.outcome.as_ref()) {
+        let (classes, probabilities, rest) = outcome.ranked.parts();
         bytes.extend(classes.iter().flat_map(|value| value.to_le_bytes()));
         bytes.extend(probabilities.iter().flat_map(|value| value.to_le_bytes()));
         bytes.extend(rest.iter().flat_map(|value| value.to_le_bytes()));
@@ -75,16 +85,20 @@ pub fn read(bytes: &[u8], fingerprint: BlobHash) -> Option<Vec<Trial>> {
     };
     let mut trials = Vec::with_capacity(header.trials.len());
     for trial in header.trials {
-        let cells = header.rows.checked_mul(width)?;
-        let classes = take(cells)?.into_iter().map(u32::from_le_bytes).collect();
-        let probabilities = take(cells)?.into_iter().map(f32::from_le_bytes).collect();
-        let rests = take(header.rows)?.into_iter().map(f32::from_le_bytes).collect();
-        trials.push(Trial {
-            report: trial.report,
-            calibration: trial.calibration,
-            ranked: RankedRows::from_parts(header.class_count, classes, probabilities, rests)?,
-            ece_uncalibrated: trial.ece_uncalibrated,
-        });
+        let mut ranked = || {
+            let cells = header.rows.checked_mul(width)?;
+            let classes = take(cells)?.into_iter().map(u32::from_le_bytes).collect();
+            let probabilities = take(cells)?.into_iter().map(f32::from_le_bytes).collect();
+            let rests = take(header.rows)?.into_iter().map(f32::from_le_bytes).collect();
+            RankedRows::from_parts(header.class_count, classes, probabilities, rests)
+        };
+        let outcome = match trial.outcome {
+            None => None,
+            Some(OutcomeHeader { calibration, ece_uncalibrated }) => {
+                Some(Outcome { calibration, ranked: ranked()?, ece_uncalibrated })
+            }
+        };
+        trials.push(Trial { report: trial.report, point: trial.point, outcome });
     }
     Some(trials)
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::calibrate::{fit_temperature, temperature_rows};
 use crate::metrics::RankedRows;
-use crate::trial::{Trial, Workbench};
+use crate::trial::{Outcome, Trial, Workbench};
 
 /// A trial in an ensemble.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,9 +41,11 @@ pub fn select(
             score: bench.metric.value(&evaluation),
         }
     };
-    let singles: Vec<Option<Standing>> =
-        trials.par_iter().map(|trial| Some(standing(&trial.ranked))).collect();
-    let (first, mut current) = best(&singles).expect("at least one trial is finished");
+    let singles: Vec<Option<Standing>> = trials
+        .par_iter()
+        .map(|trial| trial.outcome.as_ref().map(|outcome| standing(&outcome.ranked)))
+        .collect();
+    let (first, mut current) = best(&singles).expect("at least one trial is complete");
     let mut selected = vec![Member { trial: first, picks: 1, score_with: current.score }];
     // Probabilities of a multi-label task are thresholded one by one: averages of members
     // with other thresholds behind them would have to be calibrated anew.
@@ -62,6 +64,7 @@ pub fn select(
         let scored: Vec<Option<Standing>> = (0..trials.len())
             .into_par_iter()
             .map(|trial| {
+                trials[trial].outcome.as_ref()?;
                 let next = with_one_more(trial);
                 let bytes: u64 =
                     next.iter().map(|member| trials[member.trial].report.head_bytes).sum();
@@ -93,7 +96,7 @@ pub fn predictions(
     members: &[Member],
 ) -> (RankedRows, f32) {
     if let [only] = members {
-        return (trials[only.trial].ranked.clone(), 1.0);
+        return (outcome(&trials[only.trial]).ranked.clone(), 1.0);
     }
     let mixed = mix(trials, members);
     let classes = mixed.class_count();
@@ -143,9 +146,13 @@ pub fn weighted<'a>(trials: &'a [Trial], members: &[Member]) -> Vec<(usize, &'a 
     let picks: u32 = members.iter().map(|member| member.picks).sum();
     let weighted = |member: &Member| {
         let trial = &trials[member.trial];
-        (trial.report.number, &trial.ranked, member.picks as f32 / picks as f32)
+        (trial.report.number, &outcome(trial).ranked, member.picks as f32 / picks as f32)
     };
     members.iter().map(weighted).collect()
+}
+
+fn outcome(trial: &Trial) -> &Outcome {
+    trial.outcome.as_ref().expect("members are picked among trials whose predictions are kept")
 }
 
 /// What an ensemble is worth on held-out rows.

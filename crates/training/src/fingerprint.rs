@@ -18,7 +18,9 @@ pub fn fingerprint(
 ) -> BlobHash {
     let mut hasher = blake3::Hasher::new();
     let settings = json!({
-        "candidates": plan.candidates,
+        // Another version may draw other candidates.
+        "version": env!("CARGO_PKG_VERSION"),
+        "schedule": plan.schedule,
         "folds": plan.folds,
         "seed": options.seed,
         "metric": options.metric,

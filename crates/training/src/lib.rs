@@ -30,7 +30,9 @@ mod progress;
 mod random;
 mod report;
 mod rows;
+mod sampler;
 mod search;
+mod space;
 mod targets;
 mod train;
 mod trial;
@@ -48,7 +50,7 @@ pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
     LearningPoint, MemberEffect, MemberReport, ModelReport, REPORT_FILE, RefusalPoint, Regime,
-    ReliabilityBin, Report, RowExample, TrialReport, Warning, WarningKind,
+    ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;

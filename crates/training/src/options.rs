@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Evaluation;
+use crate::plan::Candidate;
 
 /// How to train. Unset fields are chosen by the data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,11 +17,21 @@ pub struct TrainOptions {
     pub name: String,
     /// What the search maximises (the log-loss it minimises).
     pub metric: Metric,
-    /// The most candidates that are tried. With it set, the model's bytes depend on rows,
-    /// options and seed alone.
+    /// The candidates that are tried. With it set, the model's bytes depend on rows, options
+    /// and seed alone.
     pub trials: Option<usize>,
-    /// Start no trial after so many milliseconds. A run cut by the clock says so.
+    /// How long the search may take by estimate, in milliseconds: without `trials`, their number
+    /// is chosen so that they take about as long.
     pub budget_ms: Option<u64>,
+    /// End the search by the clock after so many milliseconds, with what it has found. A run
+    /// that was cut so says it.
+    pub stop_after_ms: Option<u64>,
+    /// Hand out a checkpoint after the first bracket of trials that ends so many milliseconds
+    /// after the last one.
+    pub checkpoint_every_ms: u64,
+    /// Try these candidates instead of searching: those of an earlier run's report make the same
+    /// model again from the same rows.
+    pub replay: Vec<Candidate>,
     pub seed: u64,
     /// Folds of the cross-validation.
     pub folds: Option<usize>,
@@ -44,6 +55,9 @@ pub struct TrainOptions {
 const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
 /// Room for the heads within a model file of 60 MB.
 const DEFAULT_MODEL_BYTES: u64 = 54 << 20;
+/// A checkpoint holds the predictions of many trials, so that it is not written after each
+/// quick bracket.
+const DEFAULT_CHECKPOINT_EVERY_MS: u64 = 10_000;
 /// More members add hundredths of a point and make each prediction slower.
 const DEFAULT_MEMBERS: usize = 3;
 
@@ -54,6 +68,9 @@ impl Default for TrainOptions {
             metric: Metric::default(),
             trials: None,
             budget_ms: None,
+            stop_after_ms: None,
+            checkpoint_every_ms: DEFAULT_CHECKPOINT_EVERY_MS,
+            replay: Vec::new(),
             seed: 0,
             folds: None,
             threads: None,

@@ -1,16 +1,18 @@
-//! Which candidates are tried, and what that will take.
+//! How many candidates are tried, how far, and what that will take.
 
-use corral_classifier::EmbeddingView;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::features::FeaturizerSettings;
+use crate::features::{BlocksNeeded, FeaturizerSettings};
 use crate::folds::MAX_FOLDS;
 use crate::learner::{LANES, LearnerSettings};
-use crate::lexicons::LexiconSettings;
 use crate::metrics::RankedRows;
 use crate::options::TrainOptions;
 use crate::rows::LabelKind;
+use crate::search::KEPT_OUTCOMES;
+use crate::space::Space;
 
 /// A featurizer and a learner with their settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,13 @@ impl Candidate {
     pub fn name(&self) -> String {
         format!("{} + {}", self.featurizer, self.learner)
     }
+
+    /// What it has in common with candidates that differ in numbers alone.
+    pub fn family(&self) -> String {
+        let lexical = if self.featurizer.reads_lexicon() { "lexical" } else { "" };
+        let view = self.featurizer.view().map_or_else(String::new, |view| view.to_string());
+        format!("{lexical} {view} + {}", self.learner.name())
+    }
 }
 
 /// What is known of a task before its features are computed, or after.
@@ -33,7 +42,7 @@ pub struct TaskShape {
     /// Texts to learn from.
     pub texts: usize,
     pub classes: usize,
-    /// Entries and columns of the lexical rows.
+    /// Entries and columns of the lexical rows, of the largest lexicon.
     pub entries: usize,
     pub columns: usize,
     /// The length of an embedding; `None` without an encoder.
@@ -93,10 +102,26 @@ impl TaskShape {
 const EMBED_SECONDS: f64 = 1.3e-3;
 /// Seconds of CPU to count and weigh a byte of text.
 const LEXICON_SECONDS: f64 = 1.5e-7;
-/// Seconds of CPU that a search may take by estimate when nobody said how many trials to run.
-const DEFAULT_SEARCH_CPU_SECONDS: f64 = 150.0;
-/// Trials that are run in any case, so that there is something to choose from.
-const LEAST_TRIALS: usize = 2;
+/// How long a search may take by estimate when nobody said.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(150);
+/// Trials of a search that may choose: fewer learn nothing from each other, more are noise
+/// picked from the same rows.
+const LEAST_TRIALS: usize = 6;
+const MOST_TRIALS: usize = 240;
+/// Below so many trials the first rung is made cheaper by fitting on a share of the rows.
+const FEW_TRIALS: usize = 32;
+const FIRST_RUNG_ROW_SHARE: f64 = 0.4;
+/// Held-out rows by which trials can be told apart on the first rung; sets with fewer go over
+/// all folds at once, which then is cheap.
+const FIRST_RUNG_ROWS: usize = 1200;
+/// Trials that climb together: enough to be told apart, few enough that the next learn from
+/// them soon.
+const MOST_IN_BRACKET: usize = 16;
+const LEAST_IN_BRACKET: usize = 4;
+/// Brackets that a search has at least, where it has the trials.
+const BRACKETS: usize = 8;
+/// One in so many trials goes on to the next rung.
+pub const HALVING: usize = 3;
 /// Folds where a fit is quick, and where it is not.
 const USUAL_FOLDS: usize = 5;
 const FEW_FOLDS: usize = 3;
@@ -116,84 +141,224 @@ pub struct Estimate {
     pub memory_bytes: u64,
 }
 
-/// The candidates of a run and what they are expected to take.
+/// What a search will do and what that is expected to take.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub candidates: Vec<Candidate>,
+    pub schedule: Schedule,
     pub folds: usize,
-    /// Trials that are cross-validated side by side.
-    pub trials_at_once: usize,
+    /// Fits by folds, of all trials together.
+    pub folds_planned: usize,
     pub estimate: Estimate,
     /// CPU seconds by phase: features, search, refit. Progress is told by their shares.
     pub phase_seconds: [f64; 3],
 }
 
+/// Which candidates are tried, and how far.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// So many are drawn from the space and climb the rungs, `bracket` at a time.
+    Search { trials: usize, bracket: usize, rungs: Vec<Rung> },
+    /// These go over all folds, so many at a time.
+    Replay { candidates: Vec<Candidate>, at_once: usize },
+}
+
+/// How much of a trial is done before it is compared with others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rung {
+    /// Folds run by then.
+    pub folds: usize,
+    /// The share of the other folds' rows that a fit learns from.
+    pub row_share: f64,
+}
+
+impl Schedule {
+    /// The number of trials.
+    pub const fn trials(&self) -> usize {
+        match self {
+            Self::Search { trials, .. } => *trials,
+            Self::Replay { candidates, .. } => candidates.len(),
+        }
+    }
+
+    /// The rungs that trials climb.
+    pub fn rungs(&self, folds: usize) -> Vec<Rung> {
+        match self {
+            Self::Search { rungs, .. } => rungs.clone(),
+            Self::Replay { .. } => vec![Rung { folds, row_share: 1.0 }],
+        }
+    }
+
+    /// Trials in one bracket.
+    const fn in_bracket(&self) -> usize {
+        match self {
+            Self::Search { bracket, .. } => *bracket,
+            Self::Replay { at_once, .. } => *at_once,
+        }
+    }
+}
+
 impl Plan {
-    /// Chooses candidates and folds by the task's shape and the options, and refuses what
+    /// Chooses trials, folds and rungs by the task's shape and the options, and refuses what
     /// cannot fit into the memory allowed.
     pub fn for_task(
         shape: &TaskShape,
+        space: &Space,
         distinct_texts: usize,
         threads: usize,
         options: &TrainOptions,
     ) -> Result<Self, TrainError> {
         let folds = fold_count(shape, distinct_texts, options)?;
         let fitted_share = 1.0 - 1.0 / folds as f64;
-        let mut candidates = candidates(shape);
-        let seconds_of =
-            |candidate: &Candidate| folds as f64 * shape.fit_seconds(candidate, fitted_share);
-        match options.trials {
-            Some(0) => return Err(TrainError::ZeroOption { option: "trials" }),
-            Some(trials) => candidates.truncate(trials),
-            None => {
-                let mut spent = 0.0;
-                let mut count = 0;
-                candidates.retain(|candidate| {
-                    let seconds = seconds_of(candidate);
-                    let stays =
-                        count < LEAST_TRIALS || spent + seconds <= DEFAULT_SEARCH_CPU_SECONDS;
-                    if stays {
-                        spent += seconds;
-                        count += 1;
-                    }
-                    stays
-                });
-            }
-        }
-        let limit = options.memory_bytes;
-        let mut trials_at_once = threads.clamp(1, candidates.len());
-        while trials_at_once > 1
-            && memory_bytes(shape, &candidates, trials_at_once, threads) > limit
-        {
-            trials_at_once -= 1;
-        }
-        let needed = memory_bytes(shape, &candidates, trials_at_once, threads);
-        if needed > limit {
-            let TaskShape { texts, classes, columns, .. } = shape;
-            let shape = format!("{texts} texts × {columns} features × {classes} classes");
-            return Err(TrainError::Memory { needed, limit, shape });
-        }
-        let lexicon = shape.text_bytes as f64 * LEXICON_SECONDS;
-        let embedding = if candidates.iter().any(|candidate| candidate.featurizer.reads_encoder()) {
-            shape.texts as f64 * EMBED_SECONDS
-        } else {
-            0.0
-        };
-        let search: f64 = candidates.iter().map(seconds_of).sum();
-        let mut refits: Vec<f64> =
-            candidates.iter().map(|candidate| shape.fit_seconds(candidate, 1.0)).collect();
-        refits.sort_by(|a, b| b.total_cmp(a));
-        let refit: f64 = refits.iter().take(options.members).sum();
-        let phase_seconds = [lexicon + embedding, search, refit];
+        let candidates = candidates(space, options);
+        let fit_seconds = candidates
+            .iter()
+            .map(|candidate| shape.fit_seconds(candidate, fitted_share))
+            .sum::<f64>()
+            / candidates.len() as f64;
+        let mut schedule = schedule(shape, folds, fit_seconds, threads, options)?;
+        let needed = fit_into_memory(&mut schedule, folds, shape, &candidates, threads, options)?;
+
+        let reads_encoder = candidates.iter().any(|candidate| candidate.featurizer.reads_encoder());
+        let embedding_seconds =
+            if reads_encoder { shape.texts as f64 * EMBED_SECONDS } else { 0.0 };
+        let features = shape.text_bytes as f64 * LEXICON_SECONDS + embedding_seconds;
+        let (folds_planned, full_folds) = folds_of(&schedule, folds);
+        let search = full_folds * fit_seconds;
+        let refit = options.members as f64 * fit_seconds / fitted_share;
+        let phase_seconds = [features, search, refit];
         let cpu_seconds: f64 = phase_seconds.iter().sum();
         let estimate = Estimate {
-            trials: candidates.len(),
+            trials: schedule.trials(),
             folds,
             cpu_seconds,
             wall_seconds: cpu_seconds / threads as f64,
             memory_bytes: needed,
         };
-        Ok(Self { candidates, folds, trials_at_once, estimate, phase_seconds })
+        Ok(Self { schedule, folds, folds_planned, estimate, phase_seconds })
+    }
+}
+
+impl Plan {
+    /// The plan with what was counted in place of what was expected: brackets shrink to the
+    /// memory, the trials stay.
+    ///
+    /// # Errors
+    /// When the task turns out not to fit the memory allowed.
+    pub fn with_counted(
+        mut self,
+        shape: &TaskShape,
+        space: &Space,
+        threads: usize,
+        options: &TrainOptions,
+    ) -> Result<Self, TrainError> {
+        let candidates = candidates(space, options);
+        fit_into_memory(&mut self.schedule, self.folds, shape, &candidates, threads, options)?;
+        Ok(self)
+    }
+}
+
+/// Candidates by which a run's time and memory are estimated.
+fn candidates(space: &Space, options: &TrainOptions) -> Vec<Candidate> {
+    if options.replay.is_empty() { space.samples() } else { options.replay.clone() }
+}
+
+/// The trials and rungs for a task whose fits take so many seconds of CPU on average.
+fn schedule(
+    shape: &TaskShape,
+    folds: usize,
+    fit_seconds: f64,
+    threads: usize,
+    options: &TrainOptions,
+) -> Result<Schedule, TrainError> {
+    if options.trials == Some(0) {
+        return Err(TrainError::ZeroOption { option: "trials" });
+    }
+    if !options.replay.is_empty() {
+        let candidates = options.replay.clone();
+        return Ok(Schedule::Replay { candidates, at_once: LEAST_IN_BRACKET });
+    }
+    let budget = options.budget_ms.map_or(DEFAULT_BUDGET, Duration::from_millis);
+    let cpu_seconds = budget.as_secs_f64() * threads as f64;
+    let affordable = |rungs: &[Rung]| {
+        let trial_folds = share_reaching(rungs)
+            .map(|(rung, new_folds, share)| share * new_folds as f64 * rung.row_share);
+        (cpu_seconds / (fit_seconds * trial_folds.sum::<f64>())) as usize
+    };
+    let mut rungs = rungs(shape.texts / folds, folds);
+    let wanted = |rungs: &[Rung]| options.trials.unwrap_or_else(|| affordable(rungs));
+    if rungs.len() > 1 && wanted(&rungs) < FEW_TRIALS {
+        rungs[0].row_share = FIRST_RUNG_ROW_SHARE;
+    }
+    let trials = match options.trials {
+        Some(trials) => trials,
+        None => affordable(&rungs).clamp(LEAST_TRIALS, MOST_TRIALS),
+    };
+    let bracket = (trials / BRACKETS).clamp(LEAST_IN_BRACKET, MOST_IN_BRACKET);
+    Ok(Schedule::Search { trials, bracket, rungs })
+}
+
+/// The rungs for folds of so many rows.
+fn rungs(rows_in_fold: usize, folds: usize) -> Vec<Rung> {
+    let rung = |folds| Rung { folds, row_share: 1.0 };
+    let first = FIRST_RUNG_ROWS.div_ceil(rows_in_fold.max(1));
+    let mut rungs = vec![rung(folds)];
+    if 2 * first < folds {
+        // A rung between is worth comparing at where much is left to be saved behind it.
+        if 2 * first + 1 < folds {
+            rungs.insert(0, rung(2 * first));
+        }
+        rungs.insert(0, rung(first));
+    }
+    rungs
+}
+
+/// Each rung with the folds that are run for it and the share of the trials that reach it.
+fn share_reaching(rungs: &[Rung]) -> impl Iterator<Item = (Rung, usize, f64)> + '_ {
+    rungs.iter().enumerate().map(|(height, &rung)| {
+        let kept = height
+            .checked_sub(1)
+            .map(|below| rungs[below])
+            .filter(|below| below.row_share == rung.row_share)
+            .map_or(0, |below| below.folds);
+        (rung, rung.folds - kept, (HALVING as f64).powi(-(height as i32)))
+    })
+}
+
+/// The folds that a schedule is expected to run, and what they come to in folds over all rows.
+fn folds_of(schedule: &Schedule, folds: usize) -> (usize, f64) {
+    let (mut count, mut full) = (0.0, 0.0);
+    for (rung, new_folds, share) in share_reaching(&schedule.rungs(folds)) {
+        let run = share * new_folds as f64 * schedule.trials() as f64;
+        count += run;
+        full += run * rung.row_share;
+    }
+    (count.ceil() as usize, full)
+}
+
+/// Makes brackets smaller until the run fits the memory allowed, and says what it takes.
+fn fit_into_memory(
+    schedule: &mut Schedule,
+    folds: usize,
+    shape: &TaskShape,
+    candidates: &[Candidate],
+    threads: usize,
+    options: &TrainOptions,
+) -> Result<u64, TrainError> {
+    loop {
+        let needed = memory_bytes(shape, candidates, schedule, folds, threads);
+        if needed <= options.memory_bytes {
+            return Ok(needed);
+        }
+        match schedule {
+            Schedule::Search { bracket, .. } if *bracket > 1 => *bracket -= 1,
+            Schedule::Replay { at_once, .. } if *at_once > 1 => *at_once -= 1,
+            _ => {
+                let TaskShape { texts, classes, columns, .. } = shape;
+                let shape = format!("{texts} texts × {columns} features × {classes} classes");
+                return Err(TrainError::Memory { needed, limit: options.memory_bytes, shape });
+            }
+        }
     }
 }
 
@@ -213,61 +378,28 @@ fn fold_count(
     }
 }
 
-/// The grid, the most promising first: a search that may run few trials runs these.
-fn candidates(shape: &TaskShape) -> Vec<Candidate> {
-    let svm =
-        |featurizer, cost| Candidate { featurizer, learner: LearnerSettings::LinearSvm { cost } };
-    let softmax =
-        |featurizer, cost| Candidate { featurizer, learner: LearnerSettings::Softmax { cost } };
-    let lexicon = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(shape.texts);
-    let lexical = FeaturizerSettings::lexical(lexicon);
-    let embedding = FeaturizerSettings::embedding(EmbeddingView::Pooled);
-    let joined = |scale| FeaturizerSettings::joined(lexicon, EmbeddingView::Pooled, scale);
-    let mut grid = match shape.embedding_width {
-        None => vec![
-            svm(lexical, 0.5),
-            softmax(lexical, 10.0),
-            svm(lexical, 1.0),
-            softmax(lexical, 30.0),
-            svm(lexical, 0.2),
-            svm(lexical, 2.0),
-            softmax(lexical, 3.0),
-            svm(lexical, 0.1),
-        ],
-        Some(_) => vec![
-            svm(joined(2.0), 0.3),
-            softmax(embedding, 10.0),
-            softmax(lexical, 10.0),
-            svm(joined(1.0), 0.5),
-            softmax(joined(2.0), 10.0),
-            svm(lexical, 0.5),
-            softmax(embedding, 30.0),
-            svm(joined(3.0), 0.1),
-            softmax(joined(1.0), 10.0),
-            svm(joined(1.0), 1.0),
-            softmax(joined(2.0), 30.0),
-            svm(joined(3.0), 0.3),
-        ],
-    };
-    if shape.kind == LabelKind::MultiLabel {
-        grid.retain(|candidate| candidate.learner.abilities().multi_label);
-    }
-    grid
-}
-
-/// What a run holds at its peak: features, the predictions of finished trials, and the fits
-/// and scores of those that run.
+/// What a run holds at its peak: features, the kept predictions of finished trials, the fits
+/// that run, and the scores of a bracket's folds.
 fn memory_bytes(
     shape: &TaskShape,
     candidates: &[Candidate],
-    at_once: usize,
+    schedule: &Schedule,
+    folds: usize,
     threads: usize,
 ) -> u64 {
     let texts = 3 * shape.text_bytes;
-    let lexical = shape.entries * 8 + shape.columns * 24;
+    let lexicons = BlocksNeeded::by(candidates.iter().map(|one| one.featurizer)).lexicons.len();
+    let lexical = lexicons * (shape.entries * 8 + shape.columns * 24);
     let embeddings = shape.texts * shape.embedding_width.unwrap_or(0) * 4;
-    let predictions = candidates.len() * RankedRows::bytes_for(shape.texts, shape.classes);
-    let scores = at_once * 2 * shape.texts * shape.classes * 4;
+    let kept = schedule.trials().min(KEPT_OUTCOMES + candidates.len());
+    let predictions = kept * RankedRows::bytes_for(shape.texts, shape.classes);
+    let fold_scores = (shape.texts * shape.classes * 4) as f64 / folds as f64;
+    let held: Vec<f64> = share_reaching(&schedule.rungs(folds))
+        .map(|(rung, _, share)| {
+            (schedule.in_bracket() as f64 * share).ceil() * rung.folds as f64 * fold_scores
+        })
+        .collect();
+    let scores = held.into_iter().fold(0.0, f64::max) as usize;
     let largest_fit = candidates
         .iter()
         .map(|candidate| {
@@ -282,4 +414,72 @@ fn memory_bytes(
     let search = scores + threads * largest_fit;
     let after = crate::analysis::memory_bytes(shape.texts);
     (PROCESS_BYTES + texts + lexical + embeddings + predictions + search.max(after)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(texts: usize, classes: usize) -> TaskShape {
+        TaskShape::expected(LabelKind::SingleChoice, texts, texts * 60, classes, Some(384))
+    }
+
+    fn plan(shape: &TaskShape, options: &TrainOptions) -> Plan {
+        Plan::for_task(shape, &Space::for_task(shape), shape.texts, 2, options).expect("it fits")
+    }
+
+    fn rungs(plan: &Plan) -> Vec<(usize, f64)> {
+        let rungs = plan.schedule.rungs(plan.folds);
+        rungs.iter().map(|rung| (rung.folds, rung.row_share)).collect()
+    }
+
+    #[test]
+    fn trials_of_a_usual_task_climb_three_rungs() {
+        let plan = plan(&shape(10_000, 77), &TrainOptions::default());
+        assert_eq!(rungs(&plan), [(1, 1.0), (2, 1.0), (5, 1.0)]);
+        assert!((100..=MOST_TRIALS).contains(&plan.schedule.trials()), "{:?}", plan.schedule);
+    }
+
+    #[test]
+    fn few_rows_go_over_all_folds_at_once() {
+        let plan = plan(&shape(400, 77), &TrainOptions::default());
+        assert_eq!(rungs(&plan), [(5, 1.0)]);
+        assert_eq!(plan.schedule.trials(), MOST_TRIALS);
+    }
+
+    #[test]
+    fn a_task_with_slow_fits_compares_them_on_some_of_the_rows() {
+        let options = TrainOptions { memory_bytes: 4 << 30, ..TrainOptions::default() };
+        let plan = plan(&shape(43_000, 1016), &options);
+        assert_eq!(rungs(&plan), [(1, FIRST_RUNG_ROW_SHARE), (3, 1.0)]);
+        assert!((LEAST_TRIALS..FEW_TRIALS).contains(&plan.schedule.trials()));
+    }
+
+    #[test]
+    fn a_budget_asks_for_so_many_trials_and_a_number_overrules_it() {
+        let of = |budget_ms, trials| {
+            let options = TrainOptions { budget_ms, trials, ..TrainOptions::default() };
+            plan(&shape(10_000, 77), &options)
+        };
+        let (short, long) = (of(Some(20_000), None), of(Some(100_000), None));
+        assert!(short.schedule.trials() < long.schedule.trials());
+        assert!(short.estimate.wall_seconds < 45.0, "{:?}", short.estimate);
+        assert_eq!(of(Some(20_000), Some(50)).schedule.trials(), 50);
+    }
+
+    #[test]
+    fn brackets_shrink_to_the_memory_before_a_run_is_refused() {
+        let shape = shape(43_000, 1016);
+        let of = |memory_bytes| {
+            let options =
+                TrainOptions { memory_bytes, trials: Some(64), ..TrainOptions::default() };
+            Plan::for_task(&shape, &Space::for_task(&shape), shape.texts, 2, &options)
+        };
+        let large = of(16 << 30).expect("it fits");
+        let limit = large.estimate.memory_bytes - 1;
+        let small = of(limit).expect("it fits");
+        assert!(small.schedule.in_bracket() < large.schedule.in_bracket());
+        assert!(small.estimate.memory_bytes <= limit);
+        assert!(matches!(of(512 << 20), Err(TrainError::Memory { .. })));
+    }
 }

@@ -103,10 +103,15 @@ pub struct TrialReport {
     pub number: usize,
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// The metric on all held-out rows together.
+    pub ending: TrialEnding,
+    /// The metric on all rows together that the folds it went over held out.
     pub score: f64,
     pub fold_scores: Vec<f64>,
-    pub evaluation: Evaluation,
+    /// The metric when it was compared with others, after the first folds and after more.
+    pub rung_scores: Vec<f64>,
+    /// Of a trial over all folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
     /// Bytes of a fold's head: about those of the member's.
     pub head_bytes: u64,
     pub passes: usize,
@@ -114,6 +119,17 @@ pub struct TrialReport {
     pub wall_seconds: f64,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
+}
+
+/// How far a trial went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialEnding {
+    /// Over all folds.
+    #[default]
+    Complete,
+    /// Others were better after some folds.
+    StoppedEarly,
 }
 
 /// A member of the model.

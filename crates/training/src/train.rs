@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use corral_classifier::model::Scratch;
 use corral_classifier::{
-    ClassEntry, EmbeddingView, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, Thresholds,
+    ClassEntry, EmbeddingView, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, SparseRows,
+    Thresholds,
 };
 use corral_taxonomy::Taxonomy;
 use corral_types::{BlobHash, Timestamp};
@@ -17,19 +18,20 @@ use crate::checkpoint;
 use crate::clock::process_cpu_time;
 use crate::ensemble::{self, Member};
 use crate::error::TrainError;
-use crate::features::{BlocksNeeded, FeatureBlocks, embed, lexical_block};
+use crate::features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, embed, lexical_block};
 use crate::fingerprint::fingerprint;
 use crate::learner::HeadBudget;
 use crate::lexicons::LexiconSettings;
 use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
-use crate::plan::{Plan, TaskShape};
+use crate::plan::{Plan, Schedule, TaskShape};
 use crate::prepare::{self, Prepared, prepare};
 use crate::progress::Progress;
 use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
-use crate::search::{self, SearchContext};
+use crate::search::{self, Ending, SearchContext};
+use crate::space::Space;
 use crate::trial::{Trial, Workbench};
 
 /// The model's name in the folder of a run.
@@ -114,25 +116,31 @@ impl Run<'_> {
         let mut prepared = prepare(rows, taxonomy, options)?;
         check_metric(options.metric, prepared.kind)?;
         let expected = self.expected_shape(&prepared);
-        let plan = Plan::for_task(&expected, prepared.distinct_texts(), self.threads, options)?;
+        let space = Space::for_task(&expected);
+        let texts = prepared.distinct_texts();
+        let plan = Plan::for_task(&expected, &space, texts, self.threads, options)?;
         let progress = Progress::new(self.observer, &plan.phase_seconds, started);
 
-        let blocks = self.compute_features(&prepared, &plan, &progress, &mut actual)?;
+        let featurizers = featurizers(&plan, &space);
+        let blocks = self.compute_features(&prepared, &featurizers, &progress, &mut actual)?;
+        let lexical_rows = || blocks.lexicons.values().map(|block| &block.rows);
         // Now that the features are counted: refused if they are more than expected.
         let shape = TaskShape {
-            entries: blocks.lexicons.values().map(|block| block.rows.entries()).sum(),
-            columns: blocks.lexicons.values().map(|block| block.rows.columns()).sum(),
+            entries: lexical_rows().map(SparseRows::entries).max().unwrap_or(0),
+            columns: lexical_rows().map(SparseRows::columns).max().unwrap_or(0),
             ..expected
         };
-        let counted = Plan::for_task(&shape, prepared.distinct_texts(), self.threads, options)?;
-        let plan = Plan { trials_at_once: counted.trials_at_once, ..plan };
+        let plan = plan.with_counted(&shape, &space, self.threads, options)?;
 
         let folds = prepared.folds(plan.folds, options.seed);
         let levels = match prepared.kind {
             LabelKind::SingleChoice => Levels::of(&prepared.taxonomy, &prepared.outputs),
             LabelKind::MultiLabel => None,
         };
-        let stop = || self.observer.is_cancelled();
+        let deadline =
+            options.stop_after_ms.map(|stop_after| started + Duration::from_millis(stop_after));
+        let ending = Ending::new(self.observer, deadline);
+        let stop = || ending.is_due();
         let bench = Workbench {
             prepared: &prepared,
             blocks: &blocks,
@@ -147,10 +155,12 @@ impl Run<'_> {
         let finished = self.restore(checkpoint, fingerprint);
         let context = SearchContext {
             plan: &plan,
+            space: &space,
             observer: self.observer,
             progress: &progress,
-            budget: options.budget_ms.map(|budget| (started, Duration::from_millis(budget))),
+            checkpoint_every: Duration::from_millis(options.checkpoint_every_ms),
             fingerprint,
+            ending: &ending,
         };
         let search_started = Instant::now();
         let found = search::run(&bench, &context, finished)?;
@@ -205,7 +215,10 @@ impl Run<'_> {
             plan: &plan,
             found: &found,
             members: member_reports,
-            first: members[0].trial,
+            ece_uncalibrated: found.trials[members[0].trial]
+                .outcome
+                .as_ref()
+                .map_or(f64::NAN, |outcome| outcome.ece_uncalibrated),
             cv,
             held_out: &held_out,
             findings,
@@ -232,12 +245,12 @@ impl Run<'_> {
     fn compute_features(
         &self,
         prepared: &Prepared<'_>,
-        plan: &Plan,
+        featurizers: &[FeaturizerSettings],
         progress: &Progress<'_>,
         actual: &mut Actual,
     ) -> Result<FeatureBlocks, TrainError> {
         let mut blocks = FeatureBlocks::default();
-        let needed = BlocksNeeded::by(plan.candidates.iter().map(|candidate| candidate.featurizer));
+        let needed = BlocksNeeded::by(featurizers.iter().copied());
         let clock = Instant::now();
         for settings in &needed.lexicons {
             progress.within(FEATURE_PHASE, 0.0, "counting words", json!({ "phase": "features" }));
@@ -294,6 +307,7 @@ impl Run<'_> {
             .map(|member| {
                 let trial = &trials[member.trial];
                 let (number, candidate) = (trial.report.number, trial.report.candidate);
+                let outcome = trial.outcome.as_ref().expect("members are complete trials");
                 let fitted = bench.fit(number, &candidate, &everything, bench.seed)?;
                 let weight = member.picks as f32 / picks as f32;
                 let report = MemberReport {
@@ -308,7 +322,7 @@ impl Run<'_> {
                     name: candidate.name(),
                     featurizer: candidate.featurizer.in_model(&lexicons),
                     head: fitted.head,
-                    calibration: trial.calibration.clone().into_applied(),
+                    calibration: outcome.calibration.clone().into_applied(),
                     weight,
                 };
                 Ok((spec, report))
@@ -375,6 +389,15 @@ impl Run<'_> {
             }
         }))
     }
+}
+
+/// The features that the plan's candidates may read.
+fn featurizers(plan: &Plan, space: &Space) -> Vec<FeaturizerSettings> {
+    let candidates = match &plan.schedule {
+        Schedule::Search { .. } => space.samples(),
+        Schedule::Replay { candidates, .. } => candidates.clone(),
+    };
+    candidates.into_iter().map(|candidate| candidate.featurizer).collect()
 }
 
 fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {

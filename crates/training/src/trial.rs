@@ -1,24 +1,24 @@
 //! One candidate over all folds.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
 use corral_classifier::{Calibration, DenseRows, Head, Link};
-use corral_types::Timestamp;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::{fit_sigmoid, fit_temperature, temperature_rows};
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
-use crate::folds::Folds;
+use crate::folds::{ALWAYS_FITTED, Folds};
 use crate::learner::{FitEffort, Fitted, HeadBudget, Problem};
-use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
+use crate::metrics::{self, DetailedEvaluation, Evaluation, Levels, RankedRows};
 use crate::options::Metric;
 use crate::plan::Candidate;
 use crate::prepare::Prepared;
+use crate::random::Random;
 use crate::report::TrialReport;
 use crate::rows::LabelKind;
+use crate::sampler::Point;
 
 /// Everything trials share.
 pub struct Workbench<'a> {
@@ -33,10 +33,19 @@ pub struct Workbench<'a> {
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// A finished trial.
+/// A candidate that was tried.
 #[derive(Clone, Debug)]
 pub struct Trial {
     pub report: TrialReport,
+    /// Where it stands in the space; `None` for one that was given.
+    pub point: Option<Point>,
+    /// Present where all folds were run, for as long as the trial may join an ensemble.
+    pub outcome: Option<Outcome>,
+}
+
+/// What a trial over all folds leaves behind.
+#[derive(Clone, Debug)]
+pub struct Outcome {
     pub calibration: FittedCalibration,
     /// Calibrated predictions of every scored row, made by the fold's model that had not
     /// seen it.
@@ -57,9 +66,19 @@ pub enum FittedCalibration {
 pub struct FoldScores {
     scores: DenseRows,
     held_out: Vec<u32>,
-    head_bytes: usize,
-    passes: usize,
-    cpu_seconds: f64,
+    pub head_bytes: usize,
+    pub passes: usize,
+    pub cpu_seconds: f64,
+}
+
+/// Predictions over the rows that some folds held out.
+pub struct Joined {
+    /// In rising order.
+    pub rows: Vec<u32>,
+    pub calibration: FittedCalibration,
+    /// Calibrated, one for each of `rows`.
+    pub ranked: RankedRows,
+    pub evaluation: Evaluation,
 }
 
 impl FittedCalibration {
@@ -119,14 +138,18 @@ impl Workbench<'_> {
             .ok_or(TrainError::Cancelled)
     }
 
-    /// Fits a candidate without one fold and scores that fold's rows.
+    /// Fits a candidate on a share of the rows of all folds but one, and scores that fold's.
     pub fn run_fold(
         &self,
         number: usize,
         candidate: &Candidate,
         fold: usize,
+        row_share: f64,
     ) -> Result<FoldScores, TrainError> {
-        let (fitted_rows, held_out) = self.folds.parts(fold);
+        let (mut fitted_rows, held_out) = self.folds.parts(fold);
+        if row_share < 1.0 {
+            self.thin(&mut fitted_rows, row_share);
+        }
         let fitted =
             self.fit(number, candidate, &fitted_rows, self.seed ^ (fold as u64 + 1) << 48)?;
         let scores = self.score(&fitted.head, &candidate.featurizer, &held_out);
@@ -137,6 +160,14 @@ impl Workbench<'_> {
             passes: fitted.passes,
             cpu_seconds: fitted.cpu.as_secs_f64(),
         })
+    }
+
+    /// Leaves about a share of the rows that some fold holds out; the others stay.
+    fn thin(&self, rows: &mut Vec<u32>, share: f64) {
+        rows.retain(|&row| {
+            self.folds.of_row[row as usize] == ALWAYS_FITTED
+                || Random::new(self.seed, THIN_STREAM + u64::from(row)).unit() < share
+        });
     }
 
     /// Scores rows as prediction does.
@@ -150,48 +181,40 @@ impl Workbench<'_> {
         head.score_rows(rows.len(), |index| features(rows[index] as usize))
     }
 
-    /// Joins the folds of a trial: calibrates their scores and evaluates the predictions.
-    pub fn join_folds(
-        &self,
-        number: usize,
-        candidate: Candidate,
-        folds: Vec<FoldScores>,
-        started: (Timestamp, Instant),
-    ) -> Trial {
-        let classes = self.prepared.outputs.len();
-        let mut scores = DenseRows::zeros(self.prepared.scored, classes);
-        for fold in &folds {
-            for (at, &row) in fold.held_out.iter().enumerate() {
-                scores.row_mut(row as usize).copy_from_slice(fold.scores.row(at));
-            }
-        }
-        let held_out: Vec<Vec<u32>> = folds.iter().map(|fold| fold.held_out.clone()).collect();
-        let head_bytes = folds.iter().map(|fold| fold.head_bytes).max().unwrap_or(0) as u64;
-        let passes = folds.iter().map(|fold| fold.passes).max().unwrap_or(0);
-        let fit_cpu_seconds = folds.iter().map(|fold| fold.cpu_seconds).sum();
-        drop(folds);
-        let calibration = self.fit_calibration(&scores);
-        let ece_uncalibrated = self.evaluate(&self.rank(&scores, &Calibration::NONE)).summary.ece;
-        let ranked = self.rank(&scores, &calibration.as_applied());
-        let evaluation = self.evaluate(&ranked).summary;
-        let fold_scores = held_out
-            .iter()
-            .map(|rows| self.metric.value(&self.evaluate_rows(&ranked.select(rows), rows).summary))
-            .collect();
-        let report = TrialReport {
-            number,
-            candidate,
-            score: self.metric.value(&evaluation),
-            fold_scores,
-            evaluation,
-            head_bytes,
-            passes,
-            fit_cpu_seconds,
-            wall_seconds: started.1.elapsed().as_secs_f64(),
-            started_at: started.0,
-            ended_at: Timestamp::now(),
+    /// Joins folds of a trial: calibrates their scores and evaluates the predictions.
+    pub fn join(&self, folds: &[FoldScores]) -> Joined {
+        let (rows, places) = in_row_order(folds);
+        let scores = |at: usize| {
+            let (fold, place) = places[at];
+            folds[fold as usize].scores.row(place as usize)
         };
-        Trial { report, calibration, ranked, ece_uncalibrated }
+        let calibration = self.fit_calibration(&rows, &scores);
+        let ranked = self.rank(rows.len(), &scores, &calibration.as_applied());
+        let evaluation = self.evaluate_rows(&ranked, &rows).summary;
+        Joined { rows, calibration, ranked, evaluation }
+    }
+
+    /// The calibration error of folds' scores as they are.
+    pub fn ece_uncalibrated(&self, folds: &[FoldScores]) -> f64 {
+        let (rows, places) = in_row_order(folds);
+        let scores = |at: usize| {
+            let (fold, place) = places[at];
+            folds[fold as usize].scores.row(place as usize)
+        };
+        let ranked = self.rank(rows.len(), &scores, &Calibration::NONE);
+        self.evaluate_rows(&ranked, &rows).summary.ece
+    }
+
+    /// The metric on each of these folds, by the joined predictions.
+    pub fn fold_scores(&self, folds: &[FoldScores], joined: &Joined) -> Vec<f64> {
+        let place =
+            |row: &u32| joined.rows.binary_search(row).expect("joined of these folds") as u32;
+        let score = |fold: &FoldScores| {
+            let places: Vec<u32> = fold.held_out.iter().map(place).collect();
+            let ranked = joined.ranked.select(&places);
+            self.metric.value(&self.evaluate_rows(&ranked, &fold.held_out).summary)
+        };
+        folds.iter().map(score).collect()
     }
 
     /// Evaluates predictions of all scored rows.
@@ -212,26 +235,31 @@ impl Workbench<'_> {
         }
     }
 
-    fn fit_calibration(&self, scores: &DenseRows) -> FittedCalibration {
+    /// `scores(at)` are those of `rows[at]`.
+    fn fit_calibration<'s>(
+        &self,
+        rows: &[u32],
+        scores: &(impl Fn(usize) -> &'s [f32] + Sync),
+    ) -> FittedCalibration {
         let prepared = self.prepared;
-        let classes = prepared.outputs.len();
         match prepared.kind {
             LabelKind::SingleChoice => {
-                let rows = temperature_rows(prepared.scored);
-                let scores: Vec<&[f32]> =
-                    rows.iter().map(|&row| scores.row(row as usize)).collect();
+                let sampled = temperature_rows(rows.len());
+                let of_rows: Vec<u32> = sampled.iter().map(|&at| rows[at as usize]).collect();
+                let sampled: Vec<&[f32]> = sampled.iter().map(|&at| scores(at as usize)).collect();
                 let temperature =
-                    fit_temperature(&scores, &rows, &prepared.targets, &prepared.weights);
+                    fit_temperature(&sampled, &of_rows, &prepared.targets, &prepared.weights);
                 FittedCalibration::Temperature(temperature)
             }
             LabelKind::MultiLabel => {
-                let sigmoids: Vec<(f32, f32)> = (0..classes as u32)
+                let sigmoids: Vec<(f32, f32)> = (0..prepared.outputs.len() as u32)
                     .into_par_iter()
                     .map(|class| {
-                        let rows: Vec<(f32, bool, f32)> = (0..prepared.scored)
-                            .map(|row| {
+                        let rows: Vec<(f32, bool, f32)> = (rows.iter().enumerate())
+                            .map(|(at, &row)| {
+                                let row = row as usize;
                                 let is_right = prepared.targets.row(row).0.contains(&class);
-                                (scores.row(row)[class as usize], is_right, prepared.weights[row])
+                                (scores(at)[class as usize], is_right, prepared.weights[row])
                             })
                             .collect();
                         let sigmoid = fit_sigmoid(&rows);
@@ -244,25 +272,44 @@ impl Workbench<'_> {
         }
     }
 
-    /// Calibrated scores as predictions.
-    pub fn rank(&self, scores: &DenseRows, calibration: &Calibration<'_>) -> RankedRows {
-        let parts: Vec<RankedRows> = scores
-            .values()
-            .par_chunks(scores.width() * ROWS_PER_TASK)
-            .map(|scores_of_rows| {
-                let mut ranked = RankedRows::new(scores.width());
-                let mut probabilities = vec![0f32; scores.width()];
-                for row in scores_of_rows.chunks_exact(scores.width()) {
-                    probabilities.copy_from_slice(row);
+    /// Calibrated scores as predictions; `scores(at)` are those of one row of `count`.
+    pub fn rank<'s>(
+        &self,
+        count: usize,
+        scores: &(impl Fn(usize) -> &'s [f32] + Sync),
+        calibration: &Calibration<'_>,
+    ) -> RankedRows {
+        let classes = self.prepared.outputs.len();
+        let parts: Vec<RankedRows> = (0..count.div_ceil(ROWS_PER_TASK))
+            .into_par_iter()
+            .map(|task| {
+                let mut ranked = RankedRows::new(classes);
+                let mut probabilities = vec![0f32; classes];
+                for at in task * ROWS_PER_TASK..count.min((task + 1) * ROWS_PER_TASK) {
+                    probabilities.copy_from_slice(scores(at));
                     calibration.apply(self.link(), &mut probabilities);
                     ranked.push(&probabilities);
                 }
                 ranked
             })
             .collect();
-        RankedRows::concatenate(scores.width(), parts)
+        RankedRows::concatenate(classes, parts)
     }
+}
+
+/// The rows that folds held out, in rising order, and for each the fold and its place there.
+fn in_row_order(folds: &[FoldScores]) -> (Vec<u32>, Vec<(u32, u32)>) {
+    let mut all: Vec<(u32, (u32, u32))> = (0u32..)
+        .zip(folds)
+        .flat_map(|(fold, scores)| {
+            scores.held_out.iter().zip(0u32..).map(move |(&row, place)| (row, (fold, place)))
+        })
+        .collect();
+    all.sort_unstable();
+    all.into_iter().unzip()
 }
 
 /// Rows ranked by one task.
 const ROWS_PER_TASK: usize = 256;
+/// Marks the random numbers by which rows are left out of cheap fits.
+const THIN_STREAM: u64 = 0x7468_696e_0000_0000;

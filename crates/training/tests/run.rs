@@ -9,7 +9,8 @@ use corral_classifier::model::Scratch;
 use corral_classifier::{EmbeddingView, Encoder, Link, Model, TextEmbedding, ViewRows};
 use corral_training::{
     ClassTexts, ClassWeighting, LabelKind, Metric, Observer, RowLabels, Split, TrainError,
-    TrainOptions, TrainOutcome, TrainingRows, Unobserved, WarningKind, train,
+    TrainOptions, TrainOutcome, TrainingRows, TrialEnding, TrialReport, Unobserved, WarningKind,
+    train,
 };
 use corral_types::{BlobHash, Explain};
 
@@ -90,7 +91,7 @@ impl Corpus {
 }
 
 fn options() -> TrainOptions {
-    TrainOptions { trials: Some(5), seed: 11, ..TrainOptions::default() }
+    TrainOptions { trials: Some(5), seed: 11, checkpoint_every_ms: 0, ..TrainOptions::default() }
 }
 
 /// Keeps every checkpoint.
@@ -133,13 +134,17 @@ fn refusal(rows: &TrainingRows<'_>, options: &TrainOptions) -> TrainError {
 
 #[test]
 fn threads_and_resumption_do_not_change_a_byte() {
-    let corpus = corpus(420);
+    // As many rows as make trials climb rungs, and trials enough that the sampler learns.
+    let corpus = corpus(3000);
     let rows = corpus.rows();
     let kept = Checkpoints::default();
+    let options = || TrainOptions { trials: Some(17), ..options() };
     let one_thread = TrainOptions { threads: Some(1), ..options() };
     let (outcome, bytes) = run(&rows, &one_thread, &kept, None);
     let report = &outcome.report;
-    assert_eq!(report.trials.len(), 5);
+    assert_eq!(report.trials.len(), 17);
+    let stopped = |trial: &&TrialReport| trial.ending == TrialEnding::StoppedEarly;
+    assert!(report.trials.iter().filter(stopped).count() > 6, "{}", report.render_text());
     assert!(report.cv.accuracy > 0.9, "{}", report.render_text());
     assert!(report.test.as_ref().unwrap().accuracy > 0.85, "{}", report.render_text());
     assert!(report.cv.ece < report.cv_ece_uncalibrated.max(0.05), "{}", report.render_text());
@@ -152,19 +157,20 @@ fn threads_and_resumption_do_not_change_a_byte() {
     }
 
     let checkpoints = kept.0.into_inner().unwrap();
-    assert_eq!(checkpoints.len(), 5, "one thread runs one trial after the other");
-    for (done, state) in checkpoints.iter().enumerate() {
+    assert_eq!(checkpoints.len(), 5, "one trial alone, then four brackets of four");
+    for (brackets, state) in checkpoints.iter().enumerate().skip(1) {
+        let done = 1 + 4 * brackets;
         let later = Checkpoints::default();
         let (resumed, resumed_bytes) = run(&rows, &one_thread, &later, Some(state));
-        assert_eq!(bytes, resumed_bytes, "resumed after trial {}", done + 1);
+        assert_eq!(bytes, resumed_bytes, "resumed after trial {done}");
         assert_eq!(
-            report.trials[..=done],
-            resumed.report.trials[..=done],
+            report.trials[..done],
+            resumed.report.trials[..done],
             "finished trials are told again"
         );
         assert_eq!(
             later.0.into_inner().unwrap().len(),
-            4 - done,
+            4 - brackets,
             "finished trials are not run again"
         );
     }
@@ -172,13 +178,13 @@ fn threads_and_resumption_do_not_change_a_byte() {
     let another = TrainOptions { seed: 12, ..one_thread.clone() };
     assert_ne!(
         bytes,
-        run(&rows, &another, &Unobserved, Some(&checkpoints[4])).1,
+        run(&rows, &another, &Unobserved, Some(&checkpoints[3])).1,
         "another run's checkpoint is not used"
     );
     for damaged in [
-        &checkpoints[4][..checkpoints[4].len() - 1],
+        &checkpoints[3][..checkpoints[3].len() - 1],
         b"",
-        b"corralT1\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"corralT2\xff\xff\xff\xff\xff\xff\xff\xff",
     ] {
         assert_eq!(
             bytes,
@@ -220,6 +226,24 @@ impl Observer for Ends {
 }
 
 #[test]
+fn the_trials_of_a_report_make_the_same_model_again() {
+    let corpus = corpus(3000);
+    let rows = corpus.rows();
+    let searched = TrainOptions { trials: Some(13), ..options() };
+    let (outcome, bytes) = run(&rows, &searched, &Unobserved, None);
+    let complete =
+        outcome.report.trials.iter().filter(|trial| trial.ending == TrialEnding::Complete);
+    let replay = TrainOptions {
+        replay: complete.map(|trial| trial.candidate).collect(),
+        trials: None,
+        ..searched
+    };
+    let (replayed, replayed_bytes) = run(&rows, &replay, &Unobserved, None);
+    assert_eq!(bytes, replayed_bytes);
+    assert_eq!(replayed.report.cv, outcome.report.cv);
+}
+
+#[test]
 fn a_run_can_be_cancelled_or_finished_early() {
     let corpus = corpus(200);
     let rows = corpus.rows();
@@ -232,11 +256,11 @@ fn a_run_can_be_cancelled_or_finished_early() {
 
     let finish = Ends { after: 7, folds: AtomicUsize::new(0), cancels: false };
     let (outcome, _) = run(&rows, &one_thread, &finish, None);
-    assert_eq!((outcome.report.trials.len(), outcome.report.trials_left_out), (2, 3));
+    assert_eq!((outcome.report.trials.len(), outcome.report.trials_left_out), (1, 4));
     assert!(outcome.report.cut_short);
     assert_eq!(outcome.report.warnings.last().unwrap().kind, WarningKind::CutShort);
 
-    let no_time = TrainOptions { budget_ms: Some(0), ..one_thread };
+    let no_time = TrainOptions { stop_after_ms: Some(0), ..one_thread };
     assert_eq!(
         run(&rows, &no_time, &Unobserved, None).0.report.trials.len(),
         1,

@@ -108,7 +108,7 @@ fn fit(
     let count = learnt.count();
     let model = bench.fit(number, candidate, &rows, bench.seed)?;
     let scores = bench.score(&model.head, &candidate.featurizer, &held_out);
-    let ranked = bench.rank(&scores, &Calibration::NONE);
+    let ranked = bench.rank(scores.rows(), &|row| scores.row(row), &Calibration::NONE);
     let evaluation = bench.evaluate_rows(&ranked, &held_out).summary;
     let score = match bench.prepared.kind {
         LabelKind::SingleChoice => evaluation.accuracy,

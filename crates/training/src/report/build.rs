@@ -29,8 +29,8 @@ pub struct ReportParts<'a> {
     pub plan: &'a Plan,
     pub found: &'a Found,
     pub members: Vec<MemberReport>,
-    /// The place of the trial that was picked first.
-    pub first: usize,
+    /// The calibration error of the member that was picked first, before calibration.
+    pub ece_uncalibrated: f64,
     /// The ensemble on the rows that folds held out.
     pub cv: DetailedEvaluation,
     /// Its predictions of them.
@@ -75,7 +75,7 @@ pub fn build(parts: ReportParts<'_>) -> Report {
         cut_short: parts.found.left_out > 0,
         members: parts.members,
         cv: parts.cv.summary.clone(),
-        cv_ece_uncalibrated: parts.found.trials[parts.first].ece_uncalibrated,
+        cv_ece_uncalibrated: parts.ece_uncalibrated,
         test: parts.test.map(|test| test.summary),
         classes: classes.collect(),
         confused: analysis::confused_pairs(prepared, parts.held_out, &parts.cv),

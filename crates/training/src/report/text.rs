@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use corral_types::display_bytes;
 
-use super::Report;
+use super::{Report, TrialEnding};
 use crate::metrics::Evaluation;
 
 /// Trials listed, the best first.
@@ -34,8 +34,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "{} rows without label were left alone", data.unlabelled_rows)?;
     }
     writeln!(out, "\ntrials by {}", report.metric)?;
-    let mut order: Vec<usize> = (0..report.trials.len()).collect();
-    let goodness = |trial: usize| report.metric.goodness(&report.trials[trial].evaluation);
+    let complete = |trial: &usize| report.trials[*trial].ending == TrialEnding::Complete;
+    let mut order: Vec<usize> = (0..report.trials.len()).filter(complete).collect();
+    let goodness = |trial: usize| report.metric.goodness_of(report.trials[trial].score);
     order.sort_by(|&a, &b| goodness(b).total_cmp(&goodness(a)).then(a.cmp(&b)));
     for &trial in order.iter().take(LISTED_TRIALS) {
         let trial = &report.trials[trial];

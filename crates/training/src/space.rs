@@ -1,0 +1,270 @@
+//! The candidates a search may try: families of settings, and where to begin.
+
+use corral_classifier::EmbeddingView;
+
+use crate::features::FeaturizerSettings;
+use crate::learner::LearnerSettings;
+use crate::lexicons::{LexiconSettings, LexiconWeighting};
+use crate::plan::{Candidate, TaskShape};
+use crate::rows::LabelKind;
+use crate::sampler::{Parameter, Parameters, Point, Sampler};
+
+/// All families of a task.
+pub struct Space {
+    families: Vec<Family>,
+    /// Points to try before any is drawn, the most promising first.
+    starts: Vec<Point>,
+}
+
+/// A kind of features with a kind of learner, and the ranges of their settings.
+struct Family {
+    ranges: Vec<Range>,
+    build: Box<Build>,
+}
+
+/// Makes a candidate of a family's settings.
+type Build = dyn Fn(&[f32]) -> Candidate + Send + Sync;
+
+/// What one setting may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Range {
+    /// Even in the logarithm.
+    Log { low: f32, high: f32 },
+    /// One of so many, by its number.
+    Choice(usize),
+}
+
+/// Texts up to this size are read through several lexicons; each takes several times as much.
+const SEVERAL_LEXICONS_BYTES: usize = 16 << 20;
+
+const SVM_COSTS: Range = Range::Log { low: 0.03, high: 4.0 };
+const SOFTMAX_COSTS: Range = Range::Log { low: 1.0, high: 100.0 };
+/// What an embedding is multiplied by beside a lexicon, whose blocks have norm 1 each.
+const SCALES: Range = Range::Log { low: 0.5, high: 5.0 };
+
+impl Space {
+    /// The families that a task's data, labels and encoder allow.
+    pub fn for_task(shape: &TaskShape) -> Self {
+        let mut families = FamilyList::default();
+        let lexicons = lexicons(shape);
+        let lexicon = Range::Choice(lexicons.len());
+        let svm = |cost| LearnerSettings::LinearSvm { cost };
+        let softmax = |cost| LearnerSettings::Softmax { cost };
+        let of = |featurizer: FeaturizerSettings, learner| Candidate { featurizer, learner };
+        let lexical = {
+            let lexicons = lexicons.clone();
+            move |at: f32| FeaturizerSettings::lexical(lexicons[at as usize])
+        };
+
+        if shape.embedding_width.is_some() {
+            let pooled = FeaturizerSettings::embedding(EmbeddingView::Pooled);
+            let joined = move |at: f32, scale: f32| {
+                FeaturizerSettings::joined(lexicons[at as usize], EmbeddingView::Pooled, scale)
+            };
+            let joined_too = joined.clone();
+            families.add(
+                &[lexicon, SCALES, SVM_COSTS],
+                move |at| of(joined_too(at[0], at[1]), svm(at[2])),
+                &[(0, &[0.0, 2.0, 0.3]), (5, &[0.0, 1.0, 0.5]), (8, &[0.0, 3.0, 0.1])],
+            );
+            families.add(&[SVM_COSTS], move |at| of(pooled, svm(at[0])), &[(10, &[0.5])]);
+            families.add(
+                &[SOFTMAX_COSTS],
+                move |at| of(pooled, softmax(at[0])),
+                &[(1, &[10.0]), (7, &[30.0])],
+            );
+            families.add(
+                &[lexicon, SCALES, SOFTMAX_COSTS],
+                move |at| of(joined(at[0], at[1]), softmax(at[2])),
+                &[(4, &[0.0, 2.0, 10.0]), (9, &[0.0, 1.0, 10.0])],
+            );
+        }
+        let lexical_too = lexical.clone();
+        families.add(
+            &[lexicon, SOFTMAX_COSTS],
+            move |at| of(lexical_too(at[0]), softmax(at[1])),
+            &[(2, &[0.0, 10.0]), (11, &[0.0, 30.0])],
+        );
+        families.add(
+            &[lexicon, SVM_COSTS],
+            move |at| of(lexical(at[0]), svm(at[1])),
+            &[(3, &[0.0, 0.5]), (6, &[0.0, 0.2]), (12, &[0.0, 1.0])],
+        );
+        families.finish(shape.kind)
+    }
+
+    /// Draws points of this space.
+    pub fn sampler(&self, seed: u64) -> Sampler {
+        let parameters = |family: &Family| {
+            Parameters(family.ranges.iter().map(|range| range.parameter()).collect())
+        };
+        Sampler::new(self.families.iter().map(parameters).collect(), seed)
+    }
+
+    /// Points to try before any is drawn, the most promising first.
+    pub fn starts(&self) -> &[Point] {
+        &self.starts
+    }
+
+    /// What stands at a point.
+    pub fn candidate(&self, point: &Point) -> Candidate {
+        let family = &self.families[point.family];
+        let settings = family.ranges.iter().zip(&point.values);
+        let settings: Vec<f32> = settings.map(|(range, &value)| range.at(value)).collect();
+        (family.build)(&settings)
+    }
+
+    /// Candidates of each family: every choice, with numbers in the middle of their ranges.
+    pub fn samples(&self) -> Vec<Candidate> {
+        let points = self.families.iter().enumerate().flat_map(|(family, of)| {
+            let mut all = vec![Vec::new()];
+            for range in &of.ranges {
+                let samples = range.samples();
+                all = all
+                    .into_iter()
+                    .flat_map(|before: Vec<f64>| {
+                        let longer = |&sample| before.iter().copied().chain([sample]).collect();
+                        samples.iter().map(longer).collect::<Vec<Vec<f64>>>()
+                    })
+                    .collect();
+            }
+            all.into_iter().map(move |values| Point { family, values })
+        });
+        points.map(|point| self.candidate(&point)).collect()
+    }
+}
+
+/// Gathers families and where to begin.
+#[derive(Default)]
+struct FamilyList {
+    families: Vec<Family>,
+    /// Starts with how early they are worth trying, over all families.
+    starts: Vec<(usize, Point)>,
+}
+
+impl FamilyList {
+    /// A family, and settings of it to start from, each with its place in the order of all.
+    fn add(
+        &mut self,
+        ranges: &[Range],
+        build: impl Fn(&[f32]) -> Candidate + Send + Sync + 'static,
+        starts: &[(usize, &[f32])],
+    ) {
+        let family = self.families.len();
+        for &(order, settings) in starts {
+            let values = ranges.iter().zip(settings);
+            let values = values.map(|(range, &setting)| range.value_of(setting)).collect();
+            self.starts.push((order, Point { family, values }));
+        }
+        self.families.push(Family { ranges: ranges.to_vec(), build: Box::new(build) });
+    }
+
+    /// The families whose learners can do the task.
+    fn finish(self, kind: LabelKind) -> Space {
+        let mut space = Space { families: Vec::new(), starts: Vec::new() };
+        let mut starts = Vec::new();
+        for (number, family) in self.families.into_iter().enumerate() {
+            let middle: Vec<f32> =
+                family.ranges.iter().map(|range| range.at(range.samples()[0])).collect();
+            let abilities = (family.build)(&middle).learner.abilities();
+            if kind == LabelKind::MultiLabel && !abilities.multi_label {
+                continue;
+            }
+            let own = self.starts.iter().filter(|(_, start)| start.family == number);
+            starts.extend(own.map(|(order, start)| {
+                (*order, Point { family: space.families.len(), values: start.values.clone() })
+            }));
+            space.families.push(family);
+        }
+        starts.sort_by_key(|start| start.0);
+        space.starts = starts.into_iter().map(|start| start.1).collect();
+        space
+    }
+}
+
+impl Range {
+    /// The setting for a value of a point. Numbers have two significant digits: what a person
+    /// reads in a report is what was tried.
+    fn at(self, value: f64) -> f32 {
+        match self {
+            Self::Log { low, high } => {
+                let (low, high) = (f64::from(low), f64::from(high));
+                let exact = low * (high / low).powf(value);
+                let digit = 10f64.powf(exact.log10().floor() - 1.0);
+                ((exact / digit).round() * digit).clamp(low, high) as f32
+            }
+            Self::Choice(_) => value as f32,
+        }
+    }
+
+    /// The value of a point for a setting.
+    fn value_of(self, setting: f32) -> f64 {
+        match self {
+            Self::Log { low, high } => {
+                (f64::from(setting / low).ln() / f64::from(high / low).ln()).clamp(0.0, 1.0)
+            }
+            Self::Choice(_) => f64::from(setting),
+        }
+    }
+
+    const fn parameter(self) -> Parameter {
+        match self {
+            Self::Log { .. } => Parameter::Unit,
+            Self::Choice(options) => Parameter::Choice(options),
+        }
+    }
+
+    /// All options of a choice, and the middle of a range.
+    fn samples(self) -> Vec<f64> {
+        match self {
+            Self::Log { .. } => vec![0.5],
+            Self::Choice(options) => (0..options).map(|option| option as f64).collect(),
+        }
+    }
+}
+
+/// The lexicons that candidates may read, the usual one first.
+fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
+    let usual = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(shape.texts);
+    if shape.text_bytes > SEVERAL_LEXICONS_BYTES {
+        return vec![usual];
+    }
+    let words = LexiconSettings { characters: None, ..usual };
+    let binary = LexiconSettings { weighting: LexiconWeighting::Binary, ..usual };
+    vec![usual, words, binary]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_gives_back_what_it_was_asked_for() {
+        for setting in [0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 4.0] {
+            assert_eq!(SVM_COSTS.at(SVM_COSTS.value_of(setting)), setting);
+        }
+        assert_eq!(SVM_COSTS.at(0.5), 0.35);
+    }
+
+    #[test]
+    fn starts_are_points_of_the_space() {
+        let shape = TaskShape::expected(LabelKind::SingleChoice, 1000, 50_000, 20, Some(384));
+        let space = Space::for_task(&shape);
+        let names: Vec<String> =
+            space.starts().iter().map(|start| space.candidate(start).name()).collect();
+        assert_eq!(names[0], "words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3");
+        assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
+    }
+
+    #[test]
+    fn a_multi_label_task_gets_learners_that_can_do_it() {
+        let shape = TaskShape::expected(LabelKind::MultiLabel, 1000, 50_000, 20, Some(384));
+        let space = Space::for_task(&shape);
+        let samples = space.samples();
+        assert!(samples.len() > 3);
+        assert!(samples.iter().all(|candidate| candidate.learner.abilities().multi_label));
+        assert!(
+            space.starts().iter().all(|at| space.candidate(at).learner.abilities().multi_label)
+        );
+    }
+}
