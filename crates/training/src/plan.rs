@@ -203,14 +203,13 @@ impl Plan {
     /// cannot fit into the memory allowed.
     pub fn for_task(
         shape: &TaskShape,
-        space: &Space,
         distinct_texts: usize,
         threads: usize,
         options: &TrainOptions,
     ) -> Result<Self, TrainError> {
         let folds = fold_count(shape, distinct_texts, options)?;
         let fitted_share = 1.0 - 1.0 / folds as f64;
-        let candidates = candidates(space, options);
+        let candidates = candidates(&Space::for_task(shape), options);
         let fit_seconds = candidates
             .iter()
             .map(|candidate| shape.fit_seconds(candidate, fitted_share))
@@ -248,11 +247,10 @@ impl Plan {
     pub fn with_counted(
         mut self,
         shape: &TaskShape,
-        space: &Space,
         threads: usize,
         options: &TrainOptions,
     ) -> Result<Self, TrainError> {
-        let candidates = candidates(space, options);
+        let candidates = candidates(&Space::for_task(shape), options);
         fit_into_memory(&mut self.schedule, self.folds, shape, &candidates, threads, options)?;
         Ok(self)
     }
@@ -425,7 +423,7 @@ mod tests {
     }
 
     fn plan(shape: &TaskShape, options: &TrainOptions) -> Plan {
-        Plan::for_task(shape, &Space::for_task(shape), shape.texts, 2, options).expect("it fits")
+        Plan::for_task(shape, shape.texts, 2, options).expect("it fits")
     }
 
     fn rungs(plan: &Plan) -> Vec<(usize, f64)> {
@@ -473,7 +471,7 @@ mod tests {
         let of = |memory_bytes| {
             let options =
                 TrainOptions { memory_bytes, trials: Some(64), ..TrainOptions::default() };
-            Plan::for_task(&shape, &Space::for_task(&shape), shape.texts, 2, &options)
+            Plan::for_task(&shape, shape.texts, 2, &options)
         };
         let large = of(16 << 30).expect("it fits");
         let limit = large.estimate.memory_bytes - 1;

@@ -118,7 +118,7 @@ impl Run<'_> {
         let expected = self.expected_shape(&prepared);
         let space = Space::for_task(&expected);
         let texts = prepared.distinct_texts();
-        let plan = Plan::for_task(&expected, &space, texts, self.threads, options)?;
+        let plan = Plan::for_task(&expected, texts, self.threads, options)?;
         let progress = Progress::new(self.observer, &plan.phase_seconds, started);
 
         let featurizers = featurizers(&plan, &space);
@@ -130,7 +130,7 @@ impl Run<'_> {
             columns: lexical_rows().map(SparseRows::columns).max().unwrap_or(0),
             ..expected
         };
-        let plan = plan.with_counted(&shape, &space, self.threads, options)?;
+        let plan = plan.with_counted(&shape, self.threads, options)?;
 
         let folds = prepared.folds(plan.folds, options.seed);
         let levels = match prepared.kind {
