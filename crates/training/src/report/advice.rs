@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassReport, LearningCurve, Report, quoted};
+use super::{ClassReport, LearningCurve, Report, TrialEnding, quoted};
 
 /// Sentences at most: more would not be read.
 pub const MAX_ADVICE: usize = 6;
@@ -281,8 +281,9 @@ fn search_longer(report: &Report) -> Option<Advice> {
     }
     // What the later half of the trials brought, the half to come may bring.
     let best = |count: usize| {
-        let goodness =
-            report.trials[..count].iter().map(|trial| report.metric.goodness_of(trial.score));
+        let complete =
+            report.trials[..count].iter().filter(|trial| trial.ending == TrialEnding::Complete);
+        let goodness = complete.map(|trial| report.metric.goodness_of(trial.score));
         goodness.fold(f64::NEG_INFINITY, f64::max)
     };
     let tried = report.trials.len();
