@@ -9,7 +9,7 @@ use corral_catalog::{
 use corral_data::LabelArity;
 use corral_datasets::{LoadedTaxonomy, OpenSet};
 use corral_jobs::{CompletionError, FinishedWork, JobRequest};
-use corral_training::{LabelKind, Plan, Report, TaskShape, TrainOptions};
+use corral_training::{EmbeddingWidths, LabelKind, Plan, Report, TaskShape, TrainOptions};
 use corral_types::{
     BlobHash, DatasetId, ErrorKind, Explain, Failure, MIB, ModelId, Name, TaxonomyId, Timestamp,
 };
@@ -27,6 +27,15 @@ pub const REPORT_OUTPUT: &str = "report";
 
 /// What a job process takes beside the features: code, heap slack, the mapped data set.
 const BASE_MEMORY_BYTES: u64 = 192 * MIB;
+
+/// How much longer than one embedding all layers of a network are, in the encoder that is
+/// installed by default; a search's lease is reckoned for others as if they were like it.
+const LAYERS_PER_EMBEDDING: usize = 14;
+
+fn expected_widths(encoder: &EncoderRecord) -> EmbeddingWidths {
+    let pooled = encoder.dimension as usize;
+    EmbeddingWidths { pooled: Some(pooled), layers: Some(LAYERS_PER_EMBEDDING * pooled) }
+}
 
 /// The most cores that a search asks for: its trials share rows, and more gain little.
 pub const MAX_MILLI_CPU: u32 = 8_000;
@@ -118,7 +127,7 @@ impl TrainOrder {
             labelled as usize,
             manifest.statistics.text_bytes as usize,
             classes,
-            encoder.map(|encoder| encoder.dimension as usize),
+            encoder.map_or_else(EmbeddingWidths::default, expected_widths),
         );
         // Without a wish the search gets what it is expected to take; with one, it must fit.
         let mut options = self.payload.options.clone();

@@ -45,7 +45,7 @@ pub use learner::LearnerSettings;
 pub use lexicons::{GramLengths, LexiconSettings, LexiconWeighting};
 pub use observer::{Observer, Unobserved};
 pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
-pub use plan::{Candidate, Estimate, Plan, TaskShape};
+pub use plan::{Candidate, EmbeddingWidths, Estimate, Plan, TaskShape};
 pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,

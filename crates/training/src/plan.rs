@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corral_classifier::{EmbeddingView, Encoder};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -45,10 +46,34 @@ pub struct TaskShape {
     /// Entries and columns of the lexical rows, of the largest lexicon.
     pub entries: usize,
     pub columns: usize,
-    /// The length of an embedding; `None` without an encoder.
-    pub embedding_width: Option<usize>,
+    pub widths: EmbeddingWidths,
     /// Bytes of the texts.
     pub text_bytes: usize,
+}
+
+/// The lengths of an encoder's embeddings, by view; `None` where there is no such view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmbeddingWidths {
+    pub pooled: Option<usize>,
+    pub layers: Option<usize>,
+}
+
+impl EmbeddingWidths {
+    /// Those of an encoder.
+    pub fn of_encoder(encoder: &dyn Encoder) -> Self {
+        Self {
+            pooled: encoder.dimension(EmbeddingView::Pooled),
+            layers: encoder.dimension(EmbeddingView::Layers),
+        }
+    }
+
+    /// The length in a view.
+    pub const fn of(&self, view: EmbeddingView) -> Option<usize> {
+        match view {
+            EmbeddingView::Pooled => self.pooled,
+            EmbeddingView::Layers => self.layers,
+        }
+    }
 }
 
 /// Lexical entries for each byte of text, and columns for texts of `b` bytes as
@@ -65,7 +90,7 @@ impl TaskShape {
         texts: usize,
         text_bytes: usize,
         classes: usize,
-        embedding_width: Option<usize>,
+        widths: EmbeddingWidths,
     ) -> Self {
         let bytes = text_bytes as f64;
         Self {
@@ -74,7 +99,7 @@ impl TaskShape {
             classes,
             entries: (ENTRIES_PER_BYTE * bytes) as usize,
             columns: (COLUMNS_FACTOR * bytes.powf(COLUMNS_EXPONENT)) as usize,
-            embedding_width,
+            widths,
             text_bytes,
         }
     }
@@ -85,7 +110,7 @@ impl TaskShape {
     }
 
     fn width_of(&self, featurizer: &FeaturizerSettings) -> usize {
-        if featurizer.reads_encoder() { self.embedding_width.unwrap_or(0) } else { 0 }
+        featurizer.view().and_then(|view| self.widths.of(view)).unwrap_or(0)
     }
 
     /// The seconds of CPU that one fit on a share of the rows takes.
@@ -386,9 +411,10 @@ fn memory_bytes(
     threads: usize,
 ) -> u64 {
     let texts = 3 * shape.text_bytes;
-    let lexicons = BlocksNeeded::by(candidates.iter().map(|one| one.featurizer)).lexicons.len();
-    let lexical = lexicons * (shape.entries * 8 + shape.columns * 24);
-    let embeddings = shape.texts * shape.embedding_width.unwrap_or(0) * 4;
+    let blocks = BlocksNeeded::by(candidates.iter().map(|one| one.featurizer));
+    let lexical = blocks.lexicons.len() * (shape.entries * 8 + shape.columns * 24);
+    let widths = blocks.views.iter().filter_map(|&view| shape.widths.of(view));
+    let embeddings = shape.texts * widths.sum::<usize>() * 4;
     let kept = schedule.trials().min(KEPT_OUTCOMES + candidates.len());
     let predictions = kept * RankedRows::bytes_for(shape.texts, shape.classes);
     let fold_scores = (shape.texts * shape.classes * 4) as f64 / folds as f64;
@@ -418,8 +444,10 @@ fn memory_bytes(
 mod tests {
     use super::*;
 
+    const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: None };
+
     fn shape(texts: usize, classes: usize) -> TaskShape {
-        TaskShape::expected(LabelKind::SingleChoice, texts, texts * 60, classes, Some(384))
+        TaskShape::expected(LabelKind::SingleChoice, texts, texts * 60, classes, WIDTHS)
     }
 
     fn plan(shape: &TaskShape, options: &TrainOptions) -> Plan {

@@ -3,7 +3,7 @@
 use corral_classifier::EmbeddingView;
 
 use crate::features::FeaturizerSettings;
-use crate::learner::LearnerSettings;
+use crate::learner::{LANES, LearnerSettings};
 use crate::lexicons::{LexiconSettings, LexiconWeighting};
 use crate::plan::{Candidate, TaskShape};
 use crate::rows::LabelKind;
@@ -39,6 +39,7 @@ const SEVERAL_LEXICONS_BYTES: usize = 16 << 20;
 
 const SVM_COSTS: Range = Range::Log { low: 0.03, high: 4.0 };
 const SOFTMAX_COSTS: Range = Range::Log { low: 1.0, high: 100.0 };
+const EMBEDDING_SVM_COSTS: Range = Range::Log { low: 0.1, high: 20.0 };
 /// What an embedding is multiplied by beside a lexicon, whose blocks have norm 1 each.
 const SCALES: Range = Range::Log { low: 0.5, high: 5.0 };
 
@@ -56,27 +57,41 @@ impl Space {
             move |at: f32| FeaturizerSettings::lexical(lexicons[at as usize])
         };
 
-        if shape.embedding_width.is_some() {
-            let pooled = FeaturizerSettings::embedding(EmbeddingView::Pooled);
-            let joined = move |at: f32, scale: f32| {
-                FeaturizerSettings::joined(lexicons[at as usize], EmbeddingView::Pooled, scale)
+        let joined = move |at: f32, view: EmbeddingView, scale: f32| {
+            FeaturizerSettings::joined(lexicons[at as usize], view, scale)
+        };
+        for view in views(shape) {
+            let alone = FeaturizerSettings::embedding(view);
+            let (with_svm, with_softmax) = (joined.clone(), joined.clone());
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => {
+                    &[(0, &[0.0, 2.0, 0.3]), (5, &[0.0, 1.0, 0.5]), (9, &[0.0, 3.0, 0.1])]
+                }
+                EmbeddingView::Layers => &[(4, &[0.0, 3.0, 0.3])],
             };
-            let joined_too = joined.clone();
             families.add(
                 &[lexicon, SCALES, SVM_COSTS],
-                move |at| of(joined_too(at[0], at[1]), svm(at[2])),
-                &[(0, &[0.0, 2.0, 0.3]), (5, &[0.0, 1.0, 0.5]), (8, &[0.0, 3.0, 0.1])],
+                move |at| of(with_svm(at[0], view, at[1]), svm(at[2])),
+                starts,
             );
-            families.add(&[SVM_COSTS], move |at| of(pooled, svm(at[0])), &[(10, &[0.5])]);
-            families.add(
-                &[SOFTMAX_COSTS],
-                move |at| of(pooled, softmax(at[0])),
-                &[(1, &[10.0]), (7, &[30.0])],
-            );
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(11, &[0.5])],
+                EmbeddingView::Layers => &[(6, &[2.0])],
+            };
+            families.add(&[EMBEDDING_SVM_COSTS], move |at| of(alone, svm(at[0])), starts);
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(1, &[10.0]), (8, &[30.0])],
+                EmbeddingView::Layers => &[(12, &[30.0])],
+            };
+            families.add(&[SOFTMAX_COSTS], move |at| of(alone, softmax(at[0])), starts);
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(5, &[0.0, 2.0, 10.0]), (10, &[0.0, 1.0, 10.0])],
+                EmbeddingView::Layers => &[],
+            };
             families.add(
                 &[lexicon, SCALES, SOFTMAX_COSTS],
-                move |at| of(joined(at[0], at[1]), softmax(at[2])),
-                &[(4, &[0.0, 2.0, 10.0]), (9, &[0.0, 1.0, 10.0])],
+                move |at| of(with_softmax(at[0], view, at[1]), softmax(at[2])),
+                starts,
             );
         }
         let lexical_too = lexical.clone();
@@ -223,6 +238,22 @@ impl Range {
     }
 }
 
+/// Values of all layers' embeddings times blocks of classes, up to which fits on them are quick
+/// enough to be tried: small sets, which are those that gain by them.
+const LAYERS_WORK: usize = 120_000_000;
+
+/// The views of the embedding that candidates may read.
+fn views(shape: &TaskShape) -> Vec<EmbeddingView> {
+    let is_affordable = |&view: &EmbeddingView| match (view, shape.widths.of(view)) {
+        (EmbeddingView::Pooled, width) => width.is_some(),
+        (EmbeddingView::Layers, Some(width)) => {
+            shape.texts * width * shape.classes.div_ceil(LANES) <= LAYERS_WORK
+        }
+        (EmbeddingView::Layers, None) => false,
+    };
+    EmbeddingView::ALL.into_iter().filter(is_affordable).collect()
+}
+
 /// The lexicons that candidates may read, the usual one first.
 fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
     let usual = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(shape.texts);
@@ -237,6 +268,9 @@ fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::EmbeddingWidths;
+
+    const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: Some(5376) };
 
     #[test]
     fn a_range_gives_back_what_it_was_asked_for() {
@@ -248,7 +282,7 @@ mod tests {
 
     #[test]
     fn starts_are_points_of_the_space() {
-        let shape = TaskShape::expected(LabelKind::SingleChoice, 1000, 50_000, 20, Some(384));
+        let shape = TaskShape::expected(LabelKind::SingleChoice, 1000, 50_000, 20, WIDTHS);
         let space = Space::for_task(&shape);
         let names: Vec<String> =
             space.starts().iter().map(|start| space.candidate(start).name()).collect();
@@ -258,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_multi_label_task_gets_learners_that_can_do_it() {
-        let shape = TaskShape::expected(LabelKind::MultiLabel, 1000, 50_000, 20, Some(384));
+        let shape = TaskShape::expected(LabelKind::MultiLabel, 1000, 50_000, 20, WIDTHS);
         let space = Space::for_task(&shape);
         let samples = space.samples();
         assert!(samples.len() > 3);

@@ -25,7 +25,7 @@ use crate::lexicons::LexiconSettings;
 use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
-use crate::plan::{Plan, Schedule, TaskShape};
+use crate::plan::{EmbeddingWidths, Plan, Schedule, TaskShape};
 use crate::prepare::{self, Prepared, prepare};
 use crate::progress::Progress;
 use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
@@ -238,7 +238,7 @@ impl Run<'_> {
             prepared.texts.len(),
             prepared.texts.iter().map(|text| text.len()).sum(),
             prepared.outputs.len(),
-            self.encoder.and_then(|encoder| encoder.dimension(EmbeddingView::Pooled)),
+            self.encoder.map_or_else(EmbeddingWidths::default, EmbeddingWidths::of_encoder),
         )
     }
 
