@@ -159,6 +159,7 @@ fn machines_reach_the_objective_and_scores_of_liblinear() {
                 &features.squared_norms(),
                 &targets,
                 &settings,
+                None,
                 3,
                 &|| false,
             )
@@ -225,9 +226,16 @@ fn regressions_reach_the_objective_and_scores_of_lbfgs() {
         };
         let settings = SoftmaxSettings { cost: cost as f32, tolerance: 1e-4, max_passes: 20_000 };
         let features = task.features();
-        let fitted =
-            fit_softmax(&features, &features.squared_norms(), &problem, &settings, 3, &|| false)
-                .unwrap();
+        let fitted = fit_softmax(
+            &features,
+            &features.squared_norms(),
+            &problem,
+            &settings,
+            None,
+            3,
+            &|| false,
+        )
+        .unwrap();
         let weight = |column: usize, class: usize| {
             let (block, lane) = (class / LANES, class % LANES);
             match column.checked_sub(task.sparse_columns) {

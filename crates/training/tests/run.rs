@@ -145,7 +145,7 @@ fn threads_and_resumption_do_not_change_a_byte() {
     assert_eq!(report.trials.len(), 13);
     let stopped = |trial: &&TrialReport| trial.ending == TrialEnding::StoppedEarly;
     assert!(report.trials.iter().filter(stopped).count() > 3, "{}", report.render_text());
-    assert!(report.cv.accuracy > 0.9, "{}", report.render_text());
+    assert!(report.cv.accuracy > 0.88, "{}", report.render_text());
     assert!(report.test.as_ref().unwrap().accuracy > 0.85, "{}", report.render_text());
     assert!(report.cv.ece < report.cv_ece_uncalibrated.max(0.05), "{}", report.render_text());
 

@@ -232,11 +232,14 @@ impl HeadBuilder {
 
 /// The largest whole number that stands for a weight.
 const LARGEST_QUANTISED: f32 = 127.0;
+/// Added to a number below 2²² and taken away again, it leaves the nearest whole one, the even
+/// one among two: an addition that is done on vectors, where `round_ties_even` is a call.
+const ROUNDING: f32 = 12_582_912.0;
 
 fn scale_of(weights: impl Iterator<Item = f32>) -> f32 {
     weights.fold(0.0f32, |largest, weight| largest.max(weight.abs())) / LARGEST_QUANTISED
 }
 
 fn quantise(weight: f32, scale: f32) -> i8 {
-    if scale > 0.0 { (weight / scale).round_ties_even() as i8 } else { 0 }
+    if scale > 0.0 { ((weight / scale + ROUNDING) - ROUNDING) as i8 } else { 0 }
 }

@@ -1,19 +1,20 @@
 //! Multinomial regression of a problem's classes.
 
-use corral_classifier::HeadError;
+use corral_classifier::{HeadError, LinearHead};
 
 use super::linear_head::build_head;
-use super::softmax::{self, SoftmaxSettings, SoftmaxTargets};
+use super::softmax::{self, SoftmaxSettings, SoftmaxTargets, SoftmaxWeights};
 use super::{Fitted, HeadBudget, Problem};
 use crate::clock::ThreadCpuClock;
 
-/// Fits all classes together; `Ok(None)` when stopped.
-pub fn fit(
+/// Fits all classes together for each of several settings, each from where the one before
+/// ended, and hands them to `take`. Ends early when the problem's `stop` says so.
+pub fn fit_path(
     problem: &Problem<'_>,
-    settings: &SoftmaxSettings,
+    path: &[SoftmaxSettings],
     budget: HeadBudget,
-) -> Result<Option<Fitted>, HeadError> {
-    let clock = ThreadCpuClock::start();
+    take: &mut dyn FnMut(Fitted),
+) -> Result<(), HeadError> {
     let (mut offsets, mut classes, mut shares) = (vec![0u32], Vec::new(), Vec::new());
     let mut row_weights = Vec::with_capacity(problem.rows.len());
     for &row in problem.rows {
@@ -36,32 +37,46 @@ pub fn fit(
         shares: &shares,
         row_weights: &row_weights,
     };
-    let fitted = softmax::fit(
-        &problem.features,
-        problem.squared_norms,
-        &targets,
-        settings,
-        problem.seed,
-        problem.stop,
-    );
-    let Some(fitted) = fitted else { return Ok(None) };
+    let mut from = None;
+    for settings in path {
+        let clock = ThreadCpuClock::start();
+        let fitted = softmax::fit(
+            &problem.features,
+            problem.squared_norms,
+            &targets,
+            settings,
+            from,
+            problem.seed,
+            problem.stop,
+        );
+        let Some(fitted) = fitted else { return Ok(()) };
+        let head = head_of(problem, &fitted, budget)?;
+        take(Fitted { head: head.into(), cpu: clock.elapsed(), passes: fitted.passes });
+        from = Some(fitted);
+    }
+    Ok(())
+}
+
+fn head_of(
+    problem: &Problem<'_>,
+    fitted: &SoftmaxWeights,
+    budget: HeadBudget,
+) -> Result<LinearHead<'static>, HeadError> {
     let (sparse_columns, width) =
         (problem.features.sparse_columns(), problem.features.dense_columns());
+    let blocks = fitted.blocks;
     let column = |column: usize, out: &mut Vec<f32>| {
         out.clear();
         match column.checked_sub(sparse_columns) {
-            None => out.extend(
-                fitted.sparse[column * fitted.blocks..][..fitted.blocks]
-                    .iter()
-                    .flat_map(|lanes| lanes.0),
-            ),
-            Some(dense) => out
-                .extend((0..fitted.blocks).flat_map(|block| fitted.dense[block * width + dense].0)),
+            None => fitted.sparse[column * blocks..][..blocks]
+                .iter()
+                .for_each(|lanes| out.extend_from_slice(&lanes.0)),
+            Some(dense) => (0..blocks)
+                .for_each(|block| out.extend_from_slice(&fitted.dense[block * width + dense].0)),
         }
         out.truncate(problem.class_count);
     };
     let mut bias: Vec<f32> = fitted.intercepts.iter().flat_map(|lanes| lanes.0).collect();
     bias.truncate(problem.class_count);
-    let head = build_head(problem.features.column_count(), bias, budget, column)?;
-    Ok(Some(Fitted { head: head.into(), cpu: clock.elapsed(), passes: fitted.passes }))
+    build_head(problem.features.column_count(), bias, budget, column)
 }

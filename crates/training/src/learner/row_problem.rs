@@ -246,7 +246,8 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// A logarithm, but not below the smallest that is kept.
 #[inline(always)]
-fn at_least(log: f32) -> f32 {
+pub fn at_least(log: f32) -> f32 {
     if log > LEAST_LOG { log } else { LEAST_LOG }
 }

@@ -89,13 +89,57 @@ impl LearnerSettings {
         effort: FitEffort,
         budget: HeadBudget,
     ) -> Result<Option<Fitted>, HeadError> {
+        let mut fitted = None;
+        Self::fit_path(&[*self], problem, effort, budget, &mut |only| fitted = Some(only))?;
+        Ok(fitted)
+    }
+
+    /// Fits several settings one after the other and hands each result to `take`, in their
+    /// order; those left when the problem's `stop` says so are not fitted.
+    ///
+    /// Neighbours for which [`Self::shares_path`] holds start from where the one before ended
+    /// and take a fraction of the passes, the fewer the nearer their costs are. They are
+    /// solved as well as by [`Self::fit`], but are not the same to the last bit, so the list
+    /// as a whole decides the result.
+    pub fn fit_path(
+        path: &[Self],
+        problem: &Problem<'_>,
+        effort: FitEffort,
+        budget: HeadBudget,
+        take: &mut dyn FnMut(Fitted),
+    ) -> Result<(), HeadError> {
+        for path in path.chunk_by(Self::shares_path) {
+            match path[0] {
+                Self::LinearSvm { .. } => {
+                    let path: Vec<SvmSettings> =
+                        costs(path).map(|cost| SvmSettings::new(cost, effort)).collect();
+                    one_vs_rest::fit_path(problem, &path, budget, take)?;
+                }
+                Self::Softmax { .. } => {
+                    let path: Vec<SoftmaxSettings> =
+                        costs(path).map(|cost| SoftmaxSettings::new(cost, effort)).collect();
+                    regression::fit_path(problem, &path, budget, take)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a fit of one can start where a fit of the other ended: they differ in cost
+    /// alone.
+    pub const fn shares_path(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::LinearSvm { .. }, Self::LinearSvm { .. })
+            | (Self::Softmax { .. }, Self::Softmax { .. }) => true,
+            (Self::LinearSvm { .. } | Self::Softmax { .. }, _) => false,
+        }
+    }
+
+    /// What the errors of a fit cost against the length of its weights, where there is such a
+    /// setting. Paths are best taken upwards.
+    pub const fn cost(&self) -> Option<f32> {
         match *self {
-            Self::LinearSvm { cost } => {
-                one_vs_rest::fit(problem, &SvmSettings::new(cost, effort), budget)
-            }
-            Self::Softmax { cost } => {
-                regression::fit(problem, &SoftmaxSettings::new(cost, effort), budget)
-            }
+            Self::LinearSvm { cost } | Self::Softmax { cost } => Some(cost),
         }
     }
 
@@ -113,6 +157,10 @@ impl LearnerSettings {
             Self::Softmax { .. } => softmax::memory_bytes(columns, rows, classes),
         }
     }
+}
+
+fn costs(path: &[LearnerSettings]) -> impl Iterator<Item = f32> + '_ {
+    path.iter().filter_map(LearnerSettings::cost)
 }
 
 /// For people: the kind and its settings, such as `linear_svm C=0.3`.

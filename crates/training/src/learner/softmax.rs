@@ -12,8 +12,8 @@
 //! passes an objective for which quasi-Newton methods need dozens.
 
 use super::dense::{BATCH_ROWS, DenseBatch};
-use super::lanes::{Kernel, LANES, Lanes, dispatch};
-use super::row_problem::RowProblem;
+use super::lanes::{Kernel, LANES, Lanes, dispatch, exp};
+use super::row_problem::{RowProblem, at_least};
 use super::rows::{FeatureRows, blocks_for};
 use super::settings::FitEffort;
 use crate::random::Random;
@@ -23,7 +23,7 @@ use crate::random::Random;
 pub struct SoftmaxSettings {
     /// The cost of a row's log-loss against the squared length of the weights.
     pub cost: f32,
-    /// The duality gap that is left, as a fraction of the loss.
+    /// The duality gap that is left, as a fraction of the objective.
     pub tolerance: f32,
     /// A limit on passes over the rows, for problems that do not settle.
     pub max_passes: usize,
@@ -32,7 +32,7 @@ pub struct SoftmaxSettings {
 impl SoftmaxSettings {
     pub const fn new(cost: f32, effort: FitEffort) -> Self {
         match effort {
-            FitEffort::Full => Self { cost, tolerance: 0.02, max_passes: 40 },
+            FitEffort::Full => Self { cost, tolerance: 0.01, max_passes: 40 },
             FitEffort::Rough => Self { cost, tolerance: 0.1, max_passes: 3 },
         }
     }
@@ -62,8 +62,20 @@ pub struct SoftmaxWeights {
     /// are read for several rows at once, lie together.
     pub dense: Vec<Lanes>,
     pub intercepts: Vec<Lanes>,
+    /// Logarithms of the dual variables that make up the weights: `logs[place * blocks + block]`.
+    pub logs: Vec<Lanes>,
+    /// The cost they were fitted at.
+    pub cost: f32,
     pub blocks: usize,
     pub passes: usize,
+}
+
+impl SoftmaxWeights {
+    /// `‖W‖²`.
+    fn squared_length(&self) -> f64 {
+        let parts = self.sparse.iter().chain(&self.dense).chain(&self.intercepts);
+        parts.map(|lanes| f64::from(lanes.map(|weight| weight * weight).sum())).sum()
+    }
 }
 
 /// Blocks whose products are computed in one walk over a row's features: as many sums as
@@ -72,26 +84,44 @@ const WALK: usize = 4;
 /// Neighbouring blocks whose variables would all move less than this part of the tolerance,
 /// as a fraction of the row's cost, stay: most classes are out of the question for most rows,
 /// and writing weights costs as much as reading them.
-const NEGLIGIBLE_PART: f32 = 0.005;
+const NEGLIGIBLE_PART: f32 = 0.01;
+
 /// Fits a regression; `None` when `stop` said so between two passes. `squared_norms` are those
 /// of all rows, scales applied.
+///
+/// Starts at `from` where it is given: the solution of the same rows and targets at another
+/// cost, of which few passes lead to this one.
 pub fn fit(
     features: &FeatureRows<'_>,
     squared_norms: &[f32],
     targets: &SoftmaxTargets<'_>,
     settings: &SoftmaxSettings,
+    from: Option<SoftmaxWeights>,
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> Option<SoftmaxWeights> {
     let blocks = blocks_for(targets.class_count);
+    let is_first = from.is_none();
+    let solution = match from {
+        Some(mut from) => {
+            rescale(&mut from, targets, settings.cost);
+            from
+        }
+        None => SoftmaxWeights {
+            sparse: vec![Lanes::ZERO; features.sparse_columns() * blocks],
+            dense: vec![Lanes::ZERO; features.dense_columns() * blocks],
+            intercepts: vec![Lanes::ZERO; blocks],
+            logs: vec![Lanes::ZERO; targets.rows.len() * blocks],
+            cost: settings.cost,
+            blocks,
+            passes: 0,
+        },
+    };
     let mut state = State {
-        sparse: vec![Lanes::ZERO; features.sparse_columns() * blocks],
-        dense: vec![Lanes::ZERO; features.dense_columns() * blocks],
-        intercepts: vec![Lanes::ZERO; blocks],
-        logs: vec![Lanes::ZERO; targets.rows.len() * blocks],
+        solution,
         row: RowProblem::new(targets.class_count),
         batch: DenseBatch::new(features.dense_columns(), blocks),
-        is_first: true,
+        is_first,
     };
     let mut random = Random::new(seed, 0x73_6f66_746d_6178);
     let mut order: Vec<u32> = (0..targets.rows.len() as u32).collect();
@@ -111,13 +141,92 @@ pub fn fit(
             order: &order,
         });
         passes += 1;
-        if !state.is_first && progress.gap <= f64::from(settings.tolerance) * progress.loss {
+        let objective = progress.loss + 0.5 * state.solution.squared_length();
+        if !state.is_first && progress.gap <= f64::from(settings.tolerance) * objective {
             break;
         }
         state.is_first = false;
     }
-    let State { sparse, dense, intercepts, .. } = state;
-    Some(SoftmaxWeights { sparse, dense, intercepts, blocks, passes })
+    state.solution.passes = passes;
+    Some(state.solution)
+}
+
+/// Takes a solution to another cost: the weights are multiplied by what is best for the dual
+/// objective, and the variables changed so that they make up those weights.
+///
+/// With `v = c p − α`, of which the weights are made, and a factor `s`, the variables become
+/// `c' p − s v`. The dual objective is concave in `s`; its slope is
+/// `−s ‖W‖² + Σ v log(c' p − s v)`, where the terms of classes that are not a row's own come
+/// down to two sums.
+fn rescale(solution: &mut SoftmaxWeights, targets: &SoftmaxTargets<'_>, cost: f32) {
+    let length = solution.squared_length();
+    let SoftmaxWeights { sparse, dense, intercepts, logs, blocks, .. } = solution;
+    let used = RowProblem::new(targets.class_count).used;
+    let mut others = dispatch(Entropy { logs, used: &used });
+    let (mut moved, mut own) = (0f64, Vec::with_capacity(targets.classes.len()));
+    for place in 0..targets.rows.len() {
+        let weight = f64::from(targets.row_weights[place]);
+        let mine = targets.offsets[place] as usize..targets.offsets[place + 1] as usize;
+        for (&class, &share) in targets.classes[mine.clone()].iter().zip(&targets.shares[mine]) {
+            let at = place * *blocks + class as usize / LANES;
+            let log = f64::from(logs[at].0[class as usize % LANES]);
+            let whole = weight * f64::from(share);
+            let step = f64::from(solution.cost) * whole - log.exp();
+            others -= log.exp() * log;
+            moved += step;
+            own.push((at, class as usize % LANES, step, f64::from(cost) * whole));
+        }
+    }
+    let log_of = |factor: f64, step: f64, whole: f64| (whole - factor * step).max(1e-30).ln();
+    // Beyond the ratio of the costs a variable could be negative.
+    let (mut low, mut high) = (0.0, f64::from(cost) / f64::from(solution.cost));
+    for _ in 0..FACTOR_STEPS {
+        let factor = 0.5 * (low + high);
+        let own: f64 =
+            own.iter().map(|&(_, _, step, whole)| step * log_of(factor, step, whole)).sum();
+        let rises = own - others - moved * factor.ln() > factor * length;
+        if rises { low = factor } else { high = factor }
+    }
+    let factor = 0.5 * (low + high);
+    let log = factor.ln() as f32;
+    for lanes in sparse.iter_mut().chain(dense).chain(intercepts) {
+        *lanes = lanes.scaled(factor as f32);
+    }
+    logs.iter_mut().for_each(|lanes| *lanes = lanes.map(|old| at_least(old + log)));
+    for (at, lane, step, whole) in own {
+        logs[at].0[lane] = at_least(log_of(factor, step, whole) as f32);
+    }
+    solution.cost = cost;
+}
+
+/// Halvings of the range in which a factor is sought: a thousandth is near enough.
+const FACTOR_STEPS: usize = 10;
+
+/// `Σ α log α` over all variables.
+struct Entropy<'p> {
+    logs: &'p [Lanes],
+    /// One where a lane of a row's blocks is a class.
+    used: &'p [Lanes],
+}
+
+impl Kernel for Entropy<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f64 {
+        let mut total = 0f64;
+        for row in self.logs.chunks_exact(self.used.len()) {
+            let mut sum = Lanes::ZERO;
+            for (logs, used) in row.iter().zip(self.used) {
+                for lane in 0..LANES {
+                    let log = logs.0[lane];
+                    sum.0[lane] += used.0[lane] * exp::<FUSED>(log) * log;
+                }
+            }
+            total += f64::from(sum.sum());
+        }
+        total
+    }
 }
 
 /// The memory a fit holds beside the features, in bytes.
@@ -127,12 +236,7 @@ pub fn memory_bytes(columns: usize, rows: usize, classes: usize) -> usize {
 }
 
 struct State {
-    /// As in [`SoftmaxWeights`].
-    sparse: Vec<Lanes>,
-    dense: Vec<Lanes>,
-    intercepts: Vec<Lanes>,
-    /// Logarithms of the dual variables: `logs[place * blocks + block]`.
-    logs: Vec<Lanes>,
+    solution: SoftmaxWeights,
     row: RowProblem,
     batch: DenseBatch,
     /// Whether rows are visited for the first time and have no variables yet.
@@ -164,7 +268,8 @@ impl Kernel for Pass<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> Progress {
         let Self { state, features, squared_norms, targets, unit_cost, negligible, order } = self;
-        let State { sparse, dense, intercepts, logs, row: work, batch, is_first } = state;
+        let State { solution, row: work, batch, is_first } = state;
+        let SoftmaxWeights { sparse, dense, intercepts, logs, .. } = solution;
         let is_first = *is_first;
         let blocks = work.used.len();
         let has_dense = !dense.is_empty();

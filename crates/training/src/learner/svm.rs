@@ -6,6 +6,9 @@
 //! Lin, Keerthi, Sundararajan, ICML 2008) for sixteen classes at once: the classes are
 //! independent problems that read the same rows, so one pass over a row's features serves them
 //! all. A row leaves the pass when no class of the block would move it (shrinking).
+//!
+//! The duality gap is a sum over rows, so that a pass measures it on the way, and the solver
+//! stops when what is left of it is a small part of the objective.
 
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::rows::FeatureRows;
@@ -17,7 +20,7 @@ use crate::random::Random;
 pub struct SvmSettings {
     /// The cost of a margin violation against the length of the weights.
     pub cost: f32,
-    /// The largest violation of optimality (projected gradient) that is left.
+    /// The duality gap that is left, as a fraction of the objective.
     pub tolerance: f32,
     /// A limit on passes over the rows, for problems that do not settle.
     pub max_passes: usize,
@@ -26,9 +29,15 @@ pub struct SvmSettings {
 impl SvmSettings {
     pub const fn new(cost: f32, effort: FitEffort) -> Self {
         match effort {
-            FitEffort::Full => Self { cost, tolerance: 0.2, max_passes: 60 },
-            FitEffort::Rough => Self { cost, tolerance: 0.5, max_passes: 4 },
+            FitEffort::Full => Self { cost, tolerance: 0.02, max_passes: 60 },
+            FitEffort::Rough => Self { cost, tolerance: 0.1, max_passes: 4 },
         }
+    }
+
+    /// The gap at which a fit ends. At the optimum the objective is half the sum of the dual
+    /// variables.
+    fn goal(&self, alpha_total: f64) -> f64 {
+        f64::from(self.tolerance) * 0.5 * alpha_total
     }
 }
 
@@ -50,6 +59,8 @@ pub struct BlockTargets<'a> {
 pub struct BlockWeights {
     pub weights: Vec<Lanes>,
     pub intercepts: Lanes,
+    /// The dual variables that make up the weights, by place in the rows.
+    pub alphas: Vec<Lanes>,
     /// Passes over all or part of the rows that were made.
     pub passes: usize,
 }
@@ -61,24 +72,41 @@ const CALM_PASSES: u8 = 2;
 
 /// Fits a block of classes; `None` when `stop` said so between two passes. `squared_norms` are
 /// those of all rows, scales applied.
+///
+/// Starts at `from` where it is given: the solution of the same rows and targets at another
+/// cost, of which few passes lead to this one.
 pub fn fit_block(
     features: &FeatureRows<'_>,
     squared_norms: &[f32],
     targets: &BlockTargets<'_>,
     settings: &SvmSettings,
+    from: Option<BlockWeights>,
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> Option<BlockWeights> {
+    let count = targets.rows.len();
+    let solution = match from {
+        Some(mut from) => {
+            rescale(&mut from, targets, settings.cost);
+            from
+        }
+        None => BlockWeights {
+            weights: vec![Lanes::ZERO; features.column_count()],
+            intercepts: Lanes::ZERO,
+            alphas: vec![Lanes::ZERO; count],
+            passes: 0,
+        },
+    };
     let mut state = State {
-        weights: vec![Lanes::ZERO; features.column_count()],
-        intercepts: Lanes::ZERO,
-        alphas: vec![Lanes::ZERO; targets.rows.len()],
-        calm: vec![0; targets.rows.len()],
+        alpha_total: solution.alphas.iter().map(|alpha| f64::from(alpha.sum())).sum(),
+        solution,
+        calm: vec![0; count],
         bound: Lanes::splat(f32::INFINITY),
         violation: 0.0,
+        gap: 0.0,
     };
     let mut random = Random::new(seed, 0x73_766d);
-    let everything: Vec<u32> = (0..targets.rows.len() as u32).collect();
+    let everything: Vec<u32> = (0..count as u32).collect();
     let mut active = everything.clone();
     let mut passes = 0;
     while passes < settings.max_passes {
@@ -86,17 +114,20 @@ pub fn fit_block(
             return None;
         }
         random.shuffle(&mut active);
+        let goal = settings.goal(state.alpha_total);
         let visited = dispatch(Pass {
             state: &mut state,
             features,
             squared_norms,
             targets,
-            settings,
+            cost: settings.cost,
+            // A gradient `g` stands for a gap of `cost · g²`.
+            negligible: (goal / f64::from(settings.cost) / (count * LANES) as f64).sqrt() as f32,
             active: &mut active,
         });
         passes += 1;
-        if state.violation <= settings.tolerance {
-            if visited == everything.len() {
+        if state.gap <= settings.goal(state.alpha_total) {
+            if visited == count {
                 break;
             }
             active.clone_from(&everything);
@@ -104,7 +135,39 @@ pub fn fit_block(
             state.bound = Lanes::splat(f32::INFINITY);
         }
     }
-    Some(BlockWeights { weights: state.weights, intercepts: state.intercepts, passes })
+    state.solution.passes = passes;
+    Some(state.solution)
+}
+
+/// Multiplies the variables of each class so that its dual objective is the best for this
+/// cost: all of them grow with the cost while it is small, and hardly any where it is large.
+fn rescale(solution: &mut BlockWeights, targets: &BlockTargets<'_>, cost: f32) {
+    let (mut lengths, mut damped, mut totals) = ([0f64; LANES], [0f64; LANES], [0f64; LANES]);
+    for weights in solution.weights.iter().chain([&solution.intercepts]) {
+        for (length, &weight) in lengths.iter_mut().zip(&weights.0) {
+            *length += f64::from(weight * weight);
+        }
+    }
+    for (place, alpha) in solution.alphas.iter().enumerate() {
+        let diagonal = 0.5 / f64::from(cost * targets.row_weights[place]);
+        for lane in 0..LANES {
+            let is_positive = targets.positive[place] >> lane & 1 == 1;
+            let weight = if is_positive { targets.positive_weights.0[lane] } else { 1.0 };
+            let alpha = f64::from(alpha.0[lane]);
+            damped[lane] += alpha * alpha * diagonal / f64::from(weight);
+            totals[lane] += alpha;
+        }
+    }
+    let mut factors = Lanes::splat(1.0);
+    for lane in 0..LANES {
+        if totals[lane] > 0.0 {
+            factors.0[lane] = (totals[lane] / (lengths[lane] + damped[lane])) as f32;
+        }
+    }
+    let parts = solution.weights.iter_mut().chain(&mut solution.alphas);
+    for lanes in parts.chain([&mut solution.intercepts]) {
+        *lanes = lanes.map2(factors, |value, factor| value * factor);
+    }
 }
 
 /// The memory a block's fit holds beside the features, in bytes.
@@ -113,16 +176,17 @@ pub fn block_memory_bytes(columns: usize, rows: usize) -> usize {
 }
 
 struct State {
-    weights: Vec<Lanes>,
-    intercepts: Lanes,
-    /// The dual variables, by place in `rows`.
-    alphas: Vec<Lanes>,
+    solution: BlockWeights,
     /// The passes for which a row is still passed over, by place in `rows`.
     calm: Vec<u8>,
     /// A row whose gradient at zero is above this leaves the active rows, per class.
     bound: Lanes,
     /// The largest violation that the last pass met.
     violation: f32,
+    /// The duality gap of the rows that the last pass visited, each as it was met.
+    gap: f64,
+    /// The sum of all dual variables.
+    alpha_total: f64,
 }
 
 /// Visits the active rows that are not calm, in their order, and removes those that no class
@@ -132,7 +196,9 @@ struct Pass<'p> {
     features: &'p FeatureRows<'p>,
     squared_norms: &'p [f32],
     targets: &'p BlockTargets<'p>,
-    settings: &'p SvmSettings,
+    cost: f32,
+    /// Violations up to this are left as they are.
+    negligible: f32,
     active: &'p mut Vec<u32>,
 }
 
@@ -141,11 +207,12 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> usize {
-        let Self { state, features, squared_norms, targets, settings, active } = self;
+        let Self { state, features, squared_norms, targets, cost, negligible, active } = self;
+        let BlockWeights { weights, intercepts, alphas, .. } = &mut state.solution;
         let dense_start = features.sparse_columns();
         let calm_below = state.violation * CALM_FRACTION;
-        let negligible = settings.tolerance * 0.1;
-        let mut violations = Lanes::ZERO;
+        let (mut violations, mut gaps) = (Lanes::ZERO, Lanes::ZERO);
+        let mut gained = 0f64;
         let (mut kept, mut visited) = (0, 0);
         for position in 0..active.len() {
             let place = active[position] as usize;
@@ -158,47 +225,51 @@ impl Kernel for Pass<'_> {
             visited += 1;
             let row = targets.rows[place] as usize;
             let positive = targets.positive[place];
-            let diagonal = 0.5 / (settings.cost * targets.row_weights[place]);
+            let diagonal = 0.5 / (cost * targets.row_weights[place]);
             let curvature = squared_norms[row] + 1.0;
-            let [mut score] = features.sparse_dot::<FUSED, 1>(row, &state.weights, 1, 0);
-            if dense_start < state.weights.len() {
-                let dense = features.dense_dot::<FUSED>(row, &state.weights[dense_start..]);
+            let [mut score] = features.sparse_dot::<FUSED, 1>(row, weights, 1, 0);
+            if dense_start < weights.len() {
+                let dense = features.dense_dot::<FUSED>(row, &weights[dense_start..]);
                 score = score.plus(dense);
             }
-            score = score.plus(state.intercepts);
-            let alpha = &mut state.alphas[place];
+            score = score.plus(*intercepts);
+            let alpha = &mut alphas[place];
             let (mut step, mut violation, mut stays) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+            let mut moved = Lanes::ZERO;
             for lane in 0..LANES {
                 let is_positive = positive >> lane & 1 == 1;
                 let sign = if is_positive { 1.0 } else { -1.0 };
                 let weight = if is_positive { targets.positive_weights.0[lane] } else { 1.0 };
                 let damping = diagonal / weight;
                 let old = alpha.0[lane];
-                let gradient = sign * score.0[lane] - 1.0 + damping * old;
+                let slack = 1.0 - sign * score.0[lane];
+                let gradient = damping * old - slack;
                 let at_bound = old == 0.0;
-                let moved = old - gradient / (curvature + damping);
-                let new = if moved > 0.0 { moved } else { 0.0 };
+                let free = old - gradient / (curvature + damping);
+                let new = if free > 0.0 { free } else { 0.0 };
                 let projected = if at_bound && gradient > 0.0 { 0.0 } else { gradient.abs() };
                 violation.0[lane] = projected;
                 stays.0[lane] = if at_bound && gradient > state.bound.0[lane] { 0.0 } else { 1.0 };
-                alpha.0[lane] = new;
+                moved.0[lane] = new - old;
                 step.0[lane] = (new - old) * sign;
+                // The row's part of the gap: its loss, and what it gives the dual objective
+                // less than that.
+                let hinge = if slack > 0.0 { slack } else { 0.0 };
+                let loss = 0.5 * hinge * hinge / damping;
+                gaps.0[lane] += loss - old * slack + 0.5 * damping * old * old;
             }
             violations = violations.map2(violation, |a, b| if a > b { a } else { b });
             let largest = violation.largest();
             if largest < calm_below {
                 state.calm[place] = CALM_PASSES;
             }
+            // Too little is not worth writing: the variables stay what the weights say.
             if largest > negligible {
-                features.sparse_add::<FUSED, 1>(row, &[step], &mut state.weights, 1, 0);
-                features.dense_add::<FUSED>(row, step, &mut state.weights[dense_start..]);
-                state.intercepts = state.intercepts.plus(step);
-            } else {
-                // Too little to be worth writing: the variables stay what the weights say.
-                for lane in 0..LANES {
-                    let sign = if positive >> lane & 1 == 1 { 1.0 } else { -1.0 };
-                    alpha.0[lane] -= step.0[lane] * sign;
-                }
+                features.sparse_add::<FUSED, 1>(row, &[step], weights, 1, 0);
+                features.dense_add::<FUSED>(row, step, &mut weights[dense_start..]);
+                *intercepts = intercepts.plus(step);
+                *alpha = alpha.plus(moved);
+                gained += f64::from(moved.sum());
             }
             active[kept] = place as u32;
             kept += usize::from(stays.largest() > 0.0);
@@ -206,6 +277,8 @@ impl Kernel for Pass<'_> {
         active.truncate(kept);
         state.bound = violations;
         state.violation = violations.largest();
+        state.gap = f64::from(gaps.sum());
+        state.alpha_total += gained;
         visited
     }
 }
