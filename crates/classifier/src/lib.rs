@@ -24,7 +24,7 @@ pub use encoder::{EmbeddingUse, EmbeddingView, Embeddings, Encoder, TextEmbeddin
 pub use head::{FeatureRow, Head, HeadBuilder, HeadError, LinearHead, Precision};
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,
-    ShortestToken, Weighting,
+    ShortestToken, Vocabulary, Weighting,
 };
 pub use model::{
     Ancestors, EncoderNeed, Featurizer, LexiconUse, MemberInfo, MemberSpec, Model, ModelError,

@@ -28,7 +28,14 @@ fn finish(polynomial: u64, seed: u64) -> u64 {
 /// The seed of a block's n-grams of one length.
 #[inline(always)]
 const fn seed(block: usize, length: usize) -> u64 {
-    ((block as u64 + 1) << 8 | length as u64).wrapping_mul(UNIT_BASE).rotate_left(31)
+    seed_at(block, length, 0)
+}
+
+/// The same for n-grams at a place, counted from 1; 0 where places do not count.
+#[inline(always)]
+const fn seed_at(block: usize, length: usize, place: usize) -> u64 {
+    let parts = (place as u64) << 32 | (block as u64 + 1) << 8 | length as u64;
+    parts.wrapping_mul(UNIT_BASE).rotate_left(31)
 }
 
 /// Buffers of the hashing, kept from text to text.
@@ -53,6 +60,11 @@ impl GramBuffers {
             Grams::Words { min, max, shortest } => {
                 self.collect_tokens(units, shortest);
                 self.hash_words(block, usize::from(min), usize::from(max), hashes);
+            }
+            Grams::FirstWords { words, max, shortest } => {
+                self.collect_tokens(units, shortest);
+                self.tokens.truncate(usize::from(words));
+                self.hash_placed_words(block, usize::from(max), hashes);
             }
             Grams::Characters { min, max } => {
                 self.hash_characters(units, block, usize::from(min), usize::from(max), hashes);
@@ -97,6 +109,17 @@ impl GramBuffers {
         }
     }
 
+    fn hash_placed_words(&self, block: usize, max: usize, hashes: &mut Vec<u64>) {
+        for first in 0..self.tokens.len() {
+            let mut polynomial = 0u64;
+            for (index, token) in self.tokens[first..].iter().take(max).enumerate() {
+                let token = finish(*token, 0);
+                polynomial = polynomial.wrapping_mul(TOKEN_BASE).wrapping_add(token);
+                hashes.push(finish(polynomial, seed_at(block, index + 1, first + 1)));
+            }
+        }
+    }
+
     fn hash_characters(
         &mut self,
         units: &[Unit],
@@ -137,7 +160,8 @@ impl GramBuffers {
 }
 
 /// The hash that an n-gram written out as scikit-learn does has in a block: words joined by
-/// single spaces, or characters with the spaces around their word.
+/// single spaces, or characters with the spaces around their word. Words with a place are
+/// written behind it, as in `0:how many`.
 #[cfg(test)]
 pub(super) fn hash_of_written(gram: &str, block: usize, grams: Grams) -> u64 {
     let polynomial = |text: &str| {
@@ -156,13 +180,22 @@ pub(super) fn hash_of_written(gram: &str, block: usize, grams: Grams) -> u64 {
         }
         polynomial
     };
+    let words = |gram: &str| {
+        let words: Vec<&str> = gram.split(' ').collect();
+        let sum = words.iter().fold(0u64, |sum, word| {
+            sum.wrapping_mul(TOKEN_BASE).wrapping_add(finish(polynomial(word), 0))
+        });
+        (sum, words.len())
+    };
     match grams {
         Grams::Words { .. } => {
-            let words: Vec<&str> = gram.split(' ').collect();
-            let sum = words.iter().fold(0u64, |sum, word| {
-                sum.wrapping_mul(TOKEN_BASE).wrapping_add(finish(polynomial(word), 0))
-            });
-            finish(sum, seed(block, words.len()))
+            let (sum, length) = words(gram);
+            finish(sum, seed(block, length))
+        }
+        Grams::FirstWords { .. } => {
+            let (place, gram) = gram.split_once(':').unwrap();
+            let (sum, length) = words(gram);
+            finish(sum, seed_at(block, length, place.parse::<usize>().unwrap() + 1))
         }
         Grams::Characters { .. } => finish(polynomial(gram), seed(block, gram.chars().count())),
     }

@@ -16,9 +16,11 @@ mod text;
 mod vocabulary;
 
 pub use config::{
-    Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, MAX_BLOCKS, MAX_CHARACTER_GRAM,
-    MAX_WORD_GRAM, Normalisation, ShortestToken, Weighting,
+    Accents, BlockConfig, Case, Grams, HASH_BITS, LexicalConfig, LexicalError, MAX_BLOCKS,
+    MAX_CHARACTER_GRAM, MAX_FIRST_WORDS, MAX_WORD_GRAM, Normalisation, ShortestToken, Vocabulary,
+    Weighting,
 };
+pub(crate) use lexicon::{BM25_FEATURE, FIRST_WORDS_FEATURE, HASHED_FEATURE};
 pub use lexicon::{LexicalScratch, Lexicon, LexiconShape, MAX_FEATURES};
 pub(crate) use table::{Bucket, is_sound};
 

@@ -19,10 +19,10 @@ const EMPTY: u32 = 0;
 /// [`WAYS`] fingerprints, filled from the first on, then as many features.
 pub(crate) type Bucket = [u32; 2 * WAYS];
 
-/// Fills a table with the features of these hashes, in their order.
-pub(super) fn build(hashes: &[u64]) -> Vec<Bucket> {
-    let mut buckets = vec![[EMPTY; 2 * WAYS]; hashes.len().div_ceil(USUAL_FEATURES) + 1];
-    for (feature, &hash) in (0u32..).zip(hashes) {
+/// Fills a table with hashes and the features that they stand for.
+pub(super) fn build(entries: &[(u64, u32)]) -> Vec<Bucket> {
+    let mut buckets = vec![[EMPTY; 2 * WAYS]; entries.len().div_ceil(USUAL_FEATURES) + 1];
+    for &(hash, feature) in entries {
         let mut at = home(hash, buckets.len());
         loop {
             let free = buckets[at][..WAYS].iter().position(|print| *print == EMPTY);
@@ -88,11 +88,15 @@ mod tests {
         u64::from_le_bytes(blake3::hash(&number.to_le_bytes()).as_bytes()[..8].try_into().unwrap())
     }
 
+    fn numbered(hashes: &[u64]) -> Vec<(u64, u32)> {
+        hashes.iter().copied().zip(0..).collect()
+    }
+
     #[test]
     fn every_feature_is_found_and_nothing_else() {
         for count in [0u64, 1, 2, 3, 9, 1000, 50_000] {
             let hashes: Vec<u64> = (0..count).map(hash).collect();
-            let buckets = build(&hashes);
+            let buckets = build(&numbered(&hashes));
             assert!(is_sound(&buckets, hashes.len()));
             for (feature, &hash) in hashes.iter().enumerate() {
                 assert_eq!(find(&buckets, hash), Some(feature as u32));
@@ -105,7 +109,7 @@ mod tests {
     fn crowded_hashes_overflow_into_the_next_buckets() {
         // All belong into the last bucket, and the empty fingerprint is one of them.
         let hashes: Vec<u64> = (0..40).map(|low| u64::MAX << 32 | low).collect();
-        let buckets = build(&hashes);
+        let buckets = build(&numbered(&hashes));
         // 0 and 1 share a fingerprint, so the later is taken for the earlier.
         let found: Vec<u32> = hashes.iter().map(|&hash| find(&buckets, hash).unwrap()).collect();
         assert_eq!(found[..3], [0, 0, 2]);

@@ -15,7 +15,7 @@ use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
 use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::{Head, LinearHead, MAX_OUTPUTS, Weights};
 use crate::kernels::stride;
-use crate::lexical::{Bucket, Lexicon, MAX_FEATURES};
+use crate::lexical::{Bucket, Lexicon};
 
 /// An open model. Nothing of its sections has been read; each prediction touches what it
 /// needs. Cheap to keep: some kilobytes beside the mapping.
@@ -357,11 +357,7 @@ fn place_lexicons(
     sections: &mut Sections,
 ) -> Result<Vec<LexiconPlaces>, ModelError> {
     let place = |(index, shape): (usize, &crate::lexical::LexiconShape)| {
-        let sound = shape.config.check().is_ok()
-            && shape.block_ends.len() == shape.config.blocks.len()
-            && shape.block_ends.is_sorted()
-            && shape.columns() <= MAX_FEATURES;
-        if !sound {
+        if !shape.is_sound() {
             return Err(unsound("a lexicon that cannot be"));
         }
         Ok(LexiconPlaces {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Link;
 use crate::encoder::{EmbeddingUse, EmbeddingView};
-use crate::lexical::LexiconShape;
+use crate::lexical::{BM25_FEATURE, FIRST_WORDS_FEATURE, HASHED_FEATURE, LexiconShape};
 
 /// The encoder whose embeddings a model reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,15 @@ pub(super) struct Requirements {
 
 /// Features of the format that this reader knows. A later kind of member, head, weighting or
 /// calibration adds a word to the files that use it, and older readers refuse those by name.
-pub(super) const KNOWN_FEATURES: [&str; 4] = ["lexicon", "embedding", LAYERS_FEATURE, "linear"];
+pub(super) const KNOWN_FEATURES: [&str; 7] = [
+    "lexicon",
+    BM25_FEATURE,
+    FIRST_WORDS_FEATURE,
+    HASHED_FEATURE,
+    "embedding",
+    LAYERS_FEATURE,
+    "linear",
+];
 /// The word of models that read the view of all layers.
 pub(super) const LAYERS_FEATURE: &str = "embedding_layers";
 

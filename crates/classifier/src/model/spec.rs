@@ -1,6 +1,6 @@
 //! A model in memory, and how it becomes a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -142,6 +142,9 @@ impl ModelSpec {
         if !self.lexicons.is_empty() {
             requires.push("lexicon".to_owned());
         }
+        let later: BTreeSet<&str> =
+            self.lexicons.iter().flat_map(|lexicon| lexicon.shape().later_features()).collect();
+        requires.extend(later.into_iter().map(str::to_owned));
         if self.encoder.is_some() {
             requires.push("embedding".to_owned());
         }

@@ -3,7 +3,7 @@
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
     BlockConfig, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation, ShortestToken,
-    Weighting,
+    Vocabulary, Weighting,
 };
 
 use crate::sample::{Numbers, TEXTS};
@@ -83,8 +83,9 @@ fn any_text_gives_rising_columns() {
         for _ in 0..1 + numbers.below(3) {
             let min = 1 + numbers.below(4) as u8;
             let max = min + numbers.below(4) as u8;
-            let grams = match numbers.below(3) {
+            let grams = match numbers.below(4) {
                 0 => Grams::Characters { min, max },
+                3 => Grams::FirstWords { words: max, max: min, shortest: ShortestToken::One },
                 1 => Grams::Words { min, max, shortest: ShortestToken::One },
                 _ => Grams::Words { min, max, shortest: ShortestToken::Two },
             };
@@ -93,8 +94,10 @@ fn any_text_gives_rising_columns() {
                 Weighting::TfIdf { sublinear: false },
                 Weighting::Binary,
                 Weighting::Counts,
-            ][numbers.below(4)];
-            blocks.push(BlockConfig { grams, weighting, ..BlockConfig::new(grams) });
+                Weighting::Bm25 { k1: 1.2, b: 0.75 },
+            ][numbers.below(5)];
+            let vocabulary = [Vocabulary::Learnt, Vocabulary::Hashed { bits: 9 }][numbers.below(2)];
+            blocks.push(BlockConfig { grams, weighting, vocabulary, ..BlockConfig::new(grams) });
         }
         let normalisation =
             [Normalisation::PerBlock, Normalisation::Joint, Normalisation::Nothing][round % 3];
@@ -133,6 +136,70 @@ fn cuts_keep_what_they_say() {
     assert_eq!((row.indices, row.values), (&[0, 1][..], &[1.0, 3.0][..]));
 }
 
+/// Rows of two lexicons, each as its values in rising order: what is left when columns are
+/// numbered differently.
+fn sorted_values(lexicon: &Lexicon<'_>, texts: &[String]) -> Vec<Vec<f32>> {
+    let rows = lexicon.transform_all(texts);
+    rows.iter()
+        .map(|row| {
+            let mut values = row.values.to_vec();
+            values.sort_by(f32::total_cmp);
+            values
+        })
+        .collect()
+}
+
+#[test]
+fn hashed_columns_are_as_learnt_ones_while_none_is_shared() {
+    let texts = random_texts(&mut Numbers::new(21), 300);
+    let (seen, unseen) = texts.split_at(200);
+    for weighting in [Weighting::TfIdf { sublinear: true }, Weighting::Bm25 { k1: 1.2, b: 0.75 }] {
+        let fit = |vocabulary| {
+            let block = BlockConfig { weighting, vocabulary, min_documents: 2, ..words(1, 1) };
+            Lexicon::fit(seen, &config(vec![block])).unwrap()
+        };
+        let (learnt, hashed) = (fit(Vocabulary::Learnt), fit(Vocabulary::Hashed { bits: 24 }));
+        assert_eq!(hashed.columns(), 1 << 24);
+        let used = hashed.weights().iter().filter(|weight| **weight > 0.0).count();
+        assert_eq!(used, learnt.columns(), "no two n-grams share a column");
+        assert_eq!(sorted_values(&hashed, seen), sorted_values(&learnt, seen));
+        assert_eq!(sorted_values(&hashed, unseen), sorted_values(&learnt, unseen));
+    }
+}
+
+#[test]
+fn shared_columns_are_counted_together() {
+    let texts = random_texts(&mut Numbers::new(22), 400);
+    let block = BlockConfig {
+        weighting: Weighting::Counts,
+        vocabulary: Vocabulary::Hashed { bits: 8 },
+        ..BlockConfig::new(Grams::Characters { min: 2, max: 4 })
+    };
+    let every = BlockConfig { vocabulary: Vocabulary::Learnt, ..block.clone() };
+    let of = |block| LexicalConfig {
+        normalisation: Normalisation::Nothing,
+        ..config(vec![words(1, 2), block, words(1, 1)])
+    };
+    let work = |threads, config: &LexicalConfig| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| Lexicon::fit(&texts, config).unwrap())
+    };
+    let hashed = work(1, &of(block.clone()));
+    assert!([2, 5].into_iter().all(|threads| work(threads, &of(block.clone())) == hashed));
+    let learnt = work(1, &of(every));
+    let ends = [&hashed, &learnt].map(|lexicon| lexicon.shape().block_ends.clone());
+    assert_eq!(ends[0][1] - ends[0][0], 256);
+    let sum = |lexicon: &Lexicon<'_>, ends: &[u32], text: &str| -> f32 {
+        let mut scratch = LexicalScratch::default();
+        let row = lexicon.transform(text, &mut scratch);
+        let within = |(column, _): &(u32, f32)| (ends[0]..ends[1]).contains(column);
+        row.iter().filter(within).map(|(_, value)| value).sum()
+    };
+    for text in &texts {
+        assert_eq!(sum(&hashed, &ends[0], text), sum(&learnt, &ends[1], text), "{text:?}");
+    }
+}
+
 #[test]
 fn the_order_of_texts_does_not_matter() {
     let forward = Lexicon::fit(&TEXTS, &LexicalConfig::words_and_characters()).unwrap();
@@ -158,6 +225,19 @@ fn wrong_settings_are_refused() {
     for scale in [0.0, f32::INFINITY] {
         let block = BlockConfig { scale, ..words(1, 1) };
         assert!(matches!(refusal(vec![block]), LexicalError::Scale { block: 0, .. }));
+    }
+    for (first, max) in [(0, 1), (17, 1), (3, 4), (12, 9), (3, 0)] {
+        let grams = Grams::FirstWords { words: first, max, shortest: ShortestToken::One };
+        let wanted = LexicalError::FirstWords { block: 0, words: first, max };
+        assert_eq!(refusal(vec![BlockConfig::new(grams)]), wanted);
+    }
+    for bits in [0, 7, 25, 64, 255] {
+        let block = BlockConfig { vocabulary: Vocabulary::Hashed { bits }, ..words(1, 1) };
+        assert_eq!(refusal(vec![block]), LexicalError::HashBits { block: 0, bits });
+    }
+    for (k1, b) in [(0.0, 0.5), (f32::NAN, 0.5), (1.2, -0.1), (1.2, 1.1), (1.2, f32::NAN)] {
+        let block = BlockConfig { weighting: Weighting::Bm25 { k1, b }, ..words(1, 1) };
+        assert!(matches!(refusal(vec![block]), LexicalError::Bm25 { block: 0, .. }));
     }
     let nothing: [&str; 0] = [];
     assert_eq!(

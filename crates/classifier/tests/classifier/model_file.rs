@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::sample::{
-    HashEncoder, Numbers, TEXTS, classes, embeddings, lexical_rows, sample, sample_of_layers,
+    HashEncoder, Numbers, TEXTS, classes, embeddings, later_sample, lexical_rows, sample,
 };
 use corral_classifier::classes::MAX_DEPTH;
 use corral_classifier::model::{ModelError, PredictOptions, Scratch};
@@ -61,7 +61,7 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
 #[test]
 fn a_file_answers_as_the_parts_it_was_made_of() {
     for link in [Link::Softmax, Link::Sigmoid] {
-        for spec in [sample(link), sample_of_layers(link)] {
+        for spec in [sample(link), later_sample(link)] {
             check_answers(&spec);
         }
     }
@@ -200,7 +200,7 @@ fn unknown_parts_are_named() {
 
 #[test]
 fn no_bytes_can_do_harm() {
-    let good = sample_of_layers(Link::Softmax).to_bytes().unwrap();
+    let good = later_sample(Link::Softmax).to_bytes().unwrap();
     let header = number_at(&good, 12);
     let seed = 20_261_121;
     println!("seed {seed}");
@@ -344,22 +344,27 @@ fn a_model_asks_its_encoder_for_the_views_that_it_reads() {
         let model = Model::from_bytes(&spec.to_bytes().unwrap()).unwrap();
         model.encode(&TEXTS, Some(&HashEncoder)).unwrap()
     };
-    assert_eq!(ask(sample_of_layers(Link::Softmax)), embeddings(&TEXTS));
+    assert_eq!(ask(later_sample(Link::Softmax)), embeddings(&TEXTS));
     let pooled = ask(sample(Link::Softmax));
     assert_eq!(pooled, HashEncoder.embed(&TEXTS, &[EmbeddingView::Pooled]));
     assert_eq!(pooled.view(EmbeddingView::Layers), None);
 }
 
-/// Readers that know the pooled view only refuse a model of all layers by name, and read the
-/// others as ever.
+/// The first readers of the format refuse by name what they do not know, and read the rest as
+/// ever: nothing is said of a later feature that is not used.
 #[test]
-fn only_models_of_all_layers_say_so() {
+fn later_features_are_named_where_they_are_used() {
     let says = |spec: ModelSpec| {
         let file = spec.to_bytes().unwrap();
-        let header = &file[..number_at(&file, 12)];
-        [&b"embedding_layers"[..], b"embedding_view", b"layers_dimension"]
-            .map(|word| header.windows(word.len()).any(|part| part == word))
+        let header = String::from_utf8_lossy(&file[..number_at(&file, 12)]).into_owned();
+        let start = header.find("\"requires\":[").unwrap();
+        let requires = &header[start..start + header[start..].find(']').unwrap()];
+        let named = ["bm25", "first_words", "hashed_vocabulary", "embedding_layers"]
+            .map(|word| requires.contains(&format!("\"{word}\"")));
+        let other = ["embedding_view", "layers_dimension", "average_lengths", "\"vocabulary\""]
+            .map(|word| header.contains(word));
+        (named, other)
     };
-    assert_eq!(says(sample(Link::Softmax)), [false; 3]);
-    assert_eq!(says(sample_of_layers(Link::Softmax)), [true; 3]);
+    assert_eq!(says(sample(Link::Softmax)), ([false; 4], [false; 4]));
+    assert_eq!(says(later_sample(Link::Softmax)), ([true; 4], [true; 4]));
 }

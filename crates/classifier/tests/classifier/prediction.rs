@@ -6,7 +6,7 @@ use corral_classifier::{
 };
 use corral_types::BlobHash;
 
-use crate::sample::{HashEncoder, OUTPUTS, TEXTS, embeddings, sample, sample_of_layers};
+use crate::sample::{HashEncoder, OUTPUTS, TEXTS, embeddings, later_sample, sample};
 
 fn open(spec: &ModelSpec) -> Model {
     Model::from_bytes(&spec.to_bytes().unwrap()).unwrap()
@@ -201,7 +201,7 @@ fn only_the_right_embedding_is_taken() {
     assert_eq!(refused, PredictError::EmbeddingLength { view, found: 9, wanted: 8 });
 
     // A model of all layers: neither an encoder nor an embedding without them will do.
-    let layered = open(&sample_of_layers(Link::Softmax));
+    let layered = open(&later_sample(Link::Softmax));
     assert_eq!(layered.views().collect::<Vec<_>>(), EmbeddingView::ALL);
     let pooled_only = OtherEncoder { id: HashEncoder.id(), dimension: 8 };
     let refused = layered.predict_batch(&["x"], Some(&pooled_only), &options).unwrap_err();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use corral_classifier::{
     Accents, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, Embeddings,
-    Encoder, EncoderNeed, Featurizer, Grams, LexicalConfig, Lexicon, LexiconUse, LinearHead, Link,
-    MemberSpec, ModelSpec, Normalisation, Precision, ShortestToken, SparseRows, Thresholds,
-    ViewRows, Weighting,
+    Encoder, EncoderNeed, Featurizer, Grams, Head, LexicalConfig, Lexicon, LexiconUse, LinearHead,
+    Link, MemberSpec, ModelSpec, Normalisation, Precision, ShortestToken, SparseRows, Thresholds,
+    ViewRows, Vocabulary, Weighting,
 };
 use corral_types::BlobHash;
 
@@ -206,17 +206,36 @@ pub fn sample(link: Link) -> ModelSpec {
     }
 }
 
-/// The sample, whose last member reads the view of all layers.
-pub fn sample_of_layers(link: Link) -> ModelSpec {
+/// The sample with what the format learnt later: a lexicon of BM25, first words and hashed
+/// columns, and the view of all layers.
+pub fn later_sample(link: Link) -> ModelSpec {
     let mut spec = sample(link);
-    let columns = dimension(EmbeddingView::Layers);
     let mut numbers = Numbers::new(12);
-    let weights: Vec<f32> = (0..columns * OUTPUTS).map(|_| 4.0 * numbers.number()).collect();
+    let mut head = |columns: usize| -> Head<'static> {
+        let weights: Vec<f32> = (0..columns * OUTPUTS).map(|_| 4.0 * numbers.number()).collect();
+        LinearHead::from_column_major(&weights, vec![0.0; OUTPUTS], Precision::Int8).unwrap().into()
+    };
+    let first = Grams::FirstWords { words: 3, max: 2, shortest: ShortestToken::One };
+    let config = LexicalConfig {
+        blocks: vec![
+            BlockConfig {
+                weighting: Weighting::Bm25 { k1: 1.2, b: 0.75 },
+                ..BlockConfig::new(Grams::Words { min: 1, max: 1, shortest: ShortestToken::Two })
+            },
+            BlockConfig { scale: 0.5, ..BlockConfig::new(first) },
+            BlockConfig {
+                vocabulary: Vocabulary::Hashed { bits: 8 },
+                ..BlockConfig::new(Grams::Characters { min: 3, max: 4 })
+            },
+        ],
+        ..LexicalConfig::words_and_characters()
+    };
+    let lexicon = Lexicon::fit(&TEXTS[..6], &config).unwrap();
+    spec.members[2].featurizer = Featurizer::lexical(2);
+    spec.members[2].head = head(lexicon.columns());
+    spec.lexicons.push(lexicon);
     spec.members[3].featurizer = Featurizer::embedding(EmbeddingView::Layers);
-    spec.members[3].head =
-        LinearHead::from_column_major(&weights, vec![0.0; OUTPUTS], Precision::Int8)
-            .unwrap()
-            .into();
-    spec.encoder.as_mut().unwrap().layers_dimension = Some(columns as u32);
+    spec.members[3].head = head(dimension(EmbeddingView::Layers));
+    spec.encoder.as_mut().unwrap().layers_dimension = Some(dimension(EmbeddingView::Layers) as u32);
     spec
 }

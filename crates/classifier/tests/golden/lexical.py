@@ -3,7 +3,8 @@
     pip install scikit-learn==1.9.1
     python lexical.py > lexical.json
 
-Tokens are runs of letters, marks, numbers and underscores; scikit-learn's own pattern leaves
+BM25 and first words, which scikit-learn does not have, are computed from its counts by their
+definitions. Tokens are runs of letters, marks, numbers and underscores; scikit-learn's own pattern leaves
 marks out, so the first case, whose texts have none, uses that pattern to show that the two agree.
 """
 
@@ -11,6 +12,7 @@ import json
 import unicodedata
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -63,6 +65,36 @@ def characters(low, high):
     return {"characters": {"min": low, "max": high}}
 
 
+def first_words(count, high, shortest="two"):
+    return {"first_words": {"words": count, "max": high, "shortest": shortest}}
+
+
+def placed(grams, lower):
+    """The analyzer of the first words: runs of tokens behind the place of their first."""
+    split = tokens({"one": 1, "two": 2}[grams["shortest"]])
+
+    def analyze(text):
+        words = split(text.lower() if lower else text)[: grams["words"]]
+        return [
+            f"{at}:{' '.join(words[at : at + length])}"
+            for at in range(len(words))
+            for length in range(1, grams["max"] + 1)
+            if at + length <= len(words)
+        ]
+
+    return analyze
+
+
+def bm25(counts, lengths, average, texts, settings):
+    """Okapi BM25 and the weights of its n-grams, from counts; the first rows are the texts."""
+    k1, b = settings["k1"], settings["b"]
+    counts = counts.toarray().astype(np.float64)
+    documents = (counts[:texts] > 0).sum(axis=0)
+    weights = np.log(1 + (texts - documents + 0.5) / (documents + 0.5))
+    saturation = k1 * (1 - b + b * np.array(lengths) / average)[:, None]
+    return csr_matrix(counts * (k1 + 1) / (counts + saturation) * weights), weights
+
+
 def block(grams, weighting, least=1, share=1.0, scale=1.0):
     return {
         "grams": grams,
@@ -91,17 +123,20 @@ def case(name, texts, blocks, normalisation="per_block", case="lower", accents="
         options = {
             "lowercase": case == "lower",
             "strip_accents": "unicode" if accents == "strip" else None,
-            "ngram_range": (grams["min"], grams["max"]),
             "min_df": part["min_documents"],
             "max_df": part["max_document_share"],
         }
-        if kind == "characters":
+        if kind != "first_words":
+            options["ngram_range"] = (grams["min"], grams["max"])
+        if kind == "first_words":
+            options["analyzer"] = placed(grams, case == "lower")
+        elif kind == "characters":
             options["analyzer"] = "char_wb"
         elif not own:
             options["tokenizer"] = tokens({"one": 1, "two": 2}[grams["shortest"]])
             options["token_pattern"] = None
         weighting = part["weighting"]
-        if weighting in ("binary", "counts"):
+        if weighting in ("binary", "counts") or "bm25" in weighting:
             vectorizer = CountVectorizer(binary=weighting == "binary", **options)
         else:
             sublinear = weighting["tf_idf"]["sublinear"]
@@ -110,6 +145,11 @@ def case(name, texts, blocks, normalisation="per_block", case="lower", accents="
         idf = getattr(vectorizer, "idf_", None)
         names = vectorizer.get_feature_names_out()
         matrix = vectorizer.transform(texts + UNSEEN).astype(np.float64)
+        if "bm25" in weighting:
+            analyze = vectorizer.build_analyzer()
+            lengths = [len(analyze(text)) for text in texts + UNSEEN]
+            average = np.mean(lengths[: len(texts)])
+            matrix, idf = bm25(matrix, lengths, average, len(texts), weighting["bm25"])
         if normalisation == "per_block":
             matrix = normalize(matrix)
         rows.append(matrix * part["scale"])
@@ -158,5 +198,19 @@ CASES = [
         accents="strip",
     ),
     case("long_characters", PLAIN[:4], [block(characters(6, 8), SUBLINEAR)]),
+    case(
+        "bm25",
+        MARKS,
+        [
+            block(words(1, 2), {"bm25": {"k1": 1.25, "b": 0.75}}, least=2),
+            block(characters(3, 4), {"bm25": {"k1": 2.0, "b": 0.0}}),
+        ],
+        normalisation="nothing",
+    ),
+    case(
+        "first_words",
+        MARKS,
+        [block(words(1, 1), SUBLINEAR), block(first_words(3, 2, "one"), TF_IDF, scale=0.5)],
+    ),
 ]
 print(json.dumps({"unseen": UNSEEN, "cases": CASES}, ensure_ascii=True, separators=(",", ":")))
