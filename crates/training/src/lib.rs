@@ -42,7 +42,9 @@ pub use error::TrainError;
 pub use features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, LexicalBlock};
 pub use folds::{ALWAYS_FITTED, Folds, MAX_FOLDS, groups_by_text};
 pub use learner::LearnerSettings;
-pub use lexicons::{GramLengths, LexiconSettings, LexiconWeighting};
+pub use lexicons::{
+    BM25_B, BM25_K1, FIRST_WORDS_RUN, GramLengths, LexiconSettings, LexiconWeighting,
+};
 pub use observer::{Observer, Unobserved};
 pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
 pub use plan::{Candidate, EmbeddingWidths, Estimate, Plan, TaskShape};
