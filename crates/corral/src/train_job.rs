@@ -9,10 +9,14 @@ use corral_data::{Dataset, Manifest, PartStore};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
-use corral_training::{Observer, RowLabels, Split, TrainError, TrainingRows};
+use corral_training::{BlockCache, Observer, RowLabels, Split, TrainError, TrainingRows};
 use corral_types::BlobHash;
 use corral_worker::{JobContext, JobFailure, JobHandler, JobOutput};
 use serde_json::{Value, json};
+
+/// What a workspace's embeddings may take on a worker's disk: those of some million short
+/// texts.
+const EMBEDDINGS_CACHE_BYTES: u64 = 2 << 30;
 
 /// Handles jobs of kind `train`.
 pub struct TrainJob;
@@ -38,6 +42,10 @@ impl JobHandler for TrainJob {
         let rows = training_rows(dataset.manifest(), &batches, payload.label_kind(arity));
         let mut options = payload.options;
         options.threads = Some(context.thread_count());
+        options.block_cache = Some(BlockCache {
+            folder: context.cache_dir().join("embeddings"),
+            quota_bytes: EMBEDDINGS_CACHE_BYTES,
+        });
         let outcome = corral_training::train(
             &rows,
             taxonomy.as_ref(),

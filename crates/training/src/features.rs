@@ -10,6 +10,7 @@ use corral_classifier::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::block_cache::{BlockCache, BlockKey};
 use crate::error::TrainError;
 use crate::learner::{DenseView, FeatureRows, SparseView};
 use crate::lexicons::LexiconSettings;
@@ -190,8 +191,8 @@ pub fn lexical_block(
     Ok(LexicalBlock { lexicon, rows })
 }
 
-/// Embeds texts in some views with one pass of the network, short texts first so that a batch
-/// holds texts of one length. `report` gets the fraction done.
+/// The embeddings of texts in some views: those that the cache has from there, the others
+/// computed and then kept there. `report` gets the fraction done.
 ///
 /// # Panics
 /// When the encoder lacks a view; candidates are planned by the views that it has.
@@ -199,32 +200,63 @@ pub fn embed(
     encoder: &dyn Encoder,
     texts: &[&str],
     views: &BTreeSet<EmbeddingView>,
+    cache: Option<&BlockCache>,
     observer: &dyn Observer,
     report: &dyn Fn(f32),
 ) -> Result<Embeddings, TrainError> {
-    let views: Vec<EmbeddingView> = views.iter().copied().collect();
+    let mut blocks = Vec::new();
+    let mut missing = Vec::new();
+    for &view in views {
+        let width = encoder.dimension(view).expect("a view that the encoder has");
+        let kept = cache.and_then(|cache| {
+            cache.load(BlockKey::new(encoder.id(), view, texts), texts.len(), width)
+        });
+        match kept {
+            Some(rows) => blocks.push((view, rows)),
+            None => missing.push((view, DenseRows::zeros(texts.len(), width))),
+        }
+    }
+    if missing.is_empty() {
+        report(1.0);
+        return Ok(blocks.into_iter().collect());
+    }
+    compute(encoder, texts, &mut missing, observer, report)?;
+    if let Some(cache) = cache {
+        for (view, rows) in &missing {
+            // Without it a later run embeds again, and that is all.
+            if let Err(error) = cache.keep(BlockKey::new(encoder.id(), *view, texts), rows) {
+                observer.log(&format!("the {view} embeddings were not kept: {error}"));
+            }
+        }
+    }
+    Ok(blocks.into_iter().chain(missing).collect())
+}
+
+/// Embeds texts with one pass of the network for all views, short texts first so that a batch
+/// holds texts of one length.
+fn compute(
+    encoder: &dyn Encoder,
+    texts: &[&str],
+    blocks: &mut [(EmbeddingView, DenseRows)],
+    observer: &dyn Observer,
+    report: &dyn Fn(f32),
+) -> Result<(), TrainError> {
+    let views: Vec<EmbeddingView> = blocks.iter().map(|(view, _)| *view).collect();
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&row| texts[row].len());
-    let mut blocks: Vec<DenseRows> = views
-        .iter()
-        .map(|&view| {
-            let width = encoder.dimension(view).expect("a view that the encoder has");
-            DenseRows::zeros(texts.len(), width)
-        })
-        .collect();
     for (done, chunk) in order.chunks(TEXTS_PER_REPORT).enumerate() {
         if observer.is_cancelled() {
             return Err(TrainError::Cancelled);
         }
         let batch: Vec<&str> = chunk.iter().map(|&row| texts[row]).collect();
         let embeddings = encoder.embed(&batch, &views);
-        for (block, &view) in blocks.iter_mut().zip(&views) {
-            let rows = embeddings.view(view).expect("every view that was asked for");
+        for (view, block) in blocks.iter_mut() {
+            let rows = embeddings.view(*view).expect("every view that was asked for");
             for (&row, embedding) in chunk.iter().zip(rows.iter()) {
                 block.row_mut(row).copy_from_slice(embedding);
             }
         }
         report(((done + 1) * TEXTS_PER_REPORT).min(texts.len()) as f32 / texts.len() as f32);
     }
-    Ok(views.into_iter().zip(blocks).collect())
+    Ok(())
 }

@@ -11,6 +11,7 @@
 //! fixed order: the same rows, options and seed give the same bytes for any number of threads.
 
 mod analysis;
+mod block_cache;
 mod calibrate;
 mod checkpoint;
 mod clock;
@@ -37,6 +38,7 @@ mod targets;
 mod train;
 mod trial;
 
+pub use block_cache::BlockCache;
 pub use calibrate::{Sigmoid, fit_sigmoid, fit_temperature};
 pub use error::TrainError;
 pub use features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, LexicalBlock};

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block_cache::BlockCache;
 use crate::metrics::Evaluation;
 use crate::plan::Candidate;
 
@@ -47,6 +48,10 @@ pub struct TrainOptions {
     pub class_weighting: ClassWeighting,
     /// What the report reckons costs by; without it they are CPU-seconds and GiB-seconds.
     pub price: Option<Price>,
+    /// Where embeddings are kept for later runs of the same texts; a place on the machine that
+    /// trains, so never part of what a caller sends.
+    #[serde(skip)]
+    pub block_cache: Option<BlockCache>,
     /// Told again in report and model file: versions of data set and taxonomy, the commit, …
     pub provenance: BTreeMap<String, String>,
 }
@@ -80,6 +85,7 @@ impl Default for TrainOptions {
             class_texts: ClassTexts::default(),
             class_weighting: ClassWeighting::default(),
             price: None,
+            block_cache: None,
             provenance: BTreeMap::new(),
         }
     }

@@ -4,7 +4,7 @@ use corral_classifier::EmbeddingView;
 
 use crate::features::FeaturizerSettings;
 use crate::learner::{LANES, LearnerSettings};
-use crate::lexicons::{LexiconSettings, LexiconWeighting};
+use crate::lexicons::LexiconSettings;
 use crate::plan::{Candidate, TaskShape};
 use crate::rows::LabelKind;
 use crate::sampler::{Parameter, Parameters, Point, Sampler};
@@ -254,15 +254,15 @@ fn views(shape: &TaskShape) -> Vec<EmbeddingView> {
     EmbeddingView::ALL.into_iter().filter(is_affordable).collect()
 }
 
-/// The lexicons that candidates may read, the usual one first.
+/// The lexicons that candidates may read, the usual one first. Of the presets these are the ones
+/// that gained on some set: how a text begins 1.4 points on TREC, words alone variety.
 fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
     let usual = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(shape.texts);
     if shape.text_bytes > SEVERAL_LEXICONS_BYTES {
         return vec![usual];
     }
-    let words = LexiconSettings { characters: None, ..usual };
-    let binary = LexiconSettings { weighting: LexiconWeighting::Binary, ..usual };
-    vec![usual, words, binary]
+    let of = |preset: LexiconSettings| preset.for_texts(shape.texts);
+    vec![usual, of(LexiconSettings::WORDS), of(LexiconSettings::FIRST_WORDS)]
 }
 
 #[cfg(test)]

@@ -263,8 +263,9 @@ impl Run<'_> {
                 let detail = json!({ "phase": "features", "texts": prepared.texts.len() });
                 progress.within(FEATURE_PHASE, fraction, "embedding texts", detail);
             };
+            let cache = self.options.block_cache.as_ref();
             blocks.embeddings =
-                embed(encoder, &prepared.texts, &needed.views, self.observer, &report)?;
+                embed(encoder, &prepared.texts, &needed.views, cache, self.observer, &report)?;
         }
         actual.embedding_seconds = clock.elapsed().as_secs_f64();
         Ok(blocks)

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use corral_classifier::model::Scratch;
 use corral_classifier::{EmbeddingView, Encoder, Link, Model, TextEmbedding, ViewRows};
 use corral_training::{
-    ClassTexts, ClassWeighting, LabelKind, Metric, Observer, RowLabels, Split, TrainError,
-    TrainOptions, TrainOutcome, TrainingRows, TrialEnding, TrialReport, Unobserved, WarningKind,
-    train,
+    BlockCache, ClassTexts, ClassWeighting, LabelKind, Metric, Observer, RowLabels, Split,
+    TrainError, TrainOptions, TrainOutcome, TrainingRows, TrialEnding, TrialReport, Unobserved,
+    WarningKind, train,
 };
 use corral_types::{BlobHash, Explain};
 
@@ -241,6 +241,50 @@ fn the_trials_of_a_report_make_the_same_model_again() {
     let (replayed, replayed_bytes) = run(&rows, &replay, &Unobserved, None);
     assert_eq!(bytes, replayed_bytes);
     assert_eq!(replayed.report.cv, outcome.report.cv);
+}
+
+/// Counts the texts that an encoder is given.
+struct Counted(AtomicUsize);
+
+impl Encoder for Counted {
+    fn id(&self) -> BlobHash {
+        WordEncoder.id()
+    }
+
+    fn name(&self) -> &str {
+        WordEncoder.name()
+    }
+
+    fn dimension(&self, view: EmbeddingView) -> Option<usize> {
+        WordEncoder.dimension(view)
+    }
+
+    fn encode(&self, texts: &[&str], views: &mut [ViewRows<'_>]) {
+        self.0.fetch_add(texts.len(), Ordering::Relaxed);
+        WordEncoder.encode(texts, views);
+    }
+}
+
+#[test]
+fn a_repeated_run_does_not_embed_again() {
+    let corpus = corpus(300);
+    let rows = corpus.rows();
+    let folder = tempfile::tempdir().unwrap();
+    let cache = BlockCache { folder: folder.path().join("blocks"), quota_bytes: 1 << 20 };
+    let cached = TrainOptions { block_cache: Some(cache), ..options() };
+    let texts_embedded = |options: &TrainOptions| {
+        let (encoder, out) = (Counted(AtomicUsize::new(0)), tempfile::tempdir().unwrap());
+        let outcome =
+            train(&rows, None, options, Some(&encoder), &Unobserved, None, out.path()).unwrap();
+        (encoder.0.into_inner(), outcome.model_hash)
+    };
+    let (without, model) = texts_embedded(&options());
+    let first = texts_embedded(&cached);
+    assert_eq!(first, (without, model));
+    let (again, same) = texts_embedded(&cached);
+    assert_eq!(same, model);
+    let learnt_from = rows.splits.iter().filter(|split| **split != Split::Test).count();
+    assert_eq!(without - again, learnt_from, "only texts of the test split are embedded again");
 }
 
 #[test]

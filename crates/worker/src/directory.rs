@@ -4,6 +4,7 @@
 //! DIR/lock                    held while a worker runs
 //! DIR/worker.json             format and the worker's id, for ever the same
 //! DIR/blobs/                  cache of inputs and outputs by content hash
+//! DIR/cache/WORKSPACE/        what job handlers keep to be quicker the next time
 //! DIR/attempts/ATTEMPT/       job.json, events-…, checkpoint-…, work/
 //! ```
 
@@ -20,6 +21,9 @@ use crate::WorkerError;
 
 /// The directory of an attempt in which its job process runs.
 pub const WORK_DIRECTORY: &str = "work";
+
+/// Where handlers keep what they can compute again, by workspace.
+pub const CACHE_DIRECTORY: &str = "cache";
 
 /// The version of the layout above.
 const FORMAT_VERSION: u32 = 1;
@@ -57,7 +61,7 @@ impl WorkerDirectory {
             }
         }
         let worker = read_or_begin_identity(&path)?;
-        for name in ["blobs", "attempts"] {
+        for name in ["blobs", CACHE_DIRECTORY, "attempts"] {
             let below = path.join(name);
             create_private(&below).map_err(WorkerError::directory("create", &below))?;
         }

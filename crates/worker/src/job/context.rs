@@ -96,6 +96,13 @@ impl JobContext {
         &self.work_dir
     }
 
+    /// A directory on the worker's disk for what can be computed again: of the job's workspace
+    /// alone, kept when the attempt is over. Whoever writes there makes it and keeps to a quota.
+    pub fn cache_dir(&self) -> PathBuf {
+        let workers = self.directory.ancestors().nth(2).unwrap_or(&self.directory);
+        workers.join(crate::directory::CACHE_DIRECTORY).join(self.start().workspace.to_string())
+    }
+
     /// What the attempt may take at this moment; the lease may grow and shrink.
     pub fn limits(&self) -> Limits {
         self.heard.lock().limits.unwrap_or(self.start().limits)
