@@ -1,8 +1,9 @@
 //! Trains on a data set with the default search and prints the report and test scores.
 //!
-//! `cargo run --release -p corral-training --example quality -- banking77|clinc150|trec|ag_news|onet [trials]`
+//! `cargo run --release -p corral-training --example quality -- banking77|clinc150|trec|ag_news|onet [trials [folder]]`
 //! with the data where `CORRAL_TEST_DATA` says (default `../shared/data`), and with the encoder
-//! file that `CORRAL_ENCODER` names, lexically where it names none.
+//! file that `CORRAL_ENCODER` names, lexically where it names none. Model, report and page stay in
+//! the folder where one is named.
 
 use std::path::PathBuf;
 
@@ -33,9 +34,11 @@ fn main() {
         println!("skipped: no data set `{name}` at {}", common::data_dir().display());
         return;
     };
-    let out: PathBuf =
-        std::env::temp_dir().join(format!("corral-quality-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&out).expect("the temporary folder can be written");
+    let kept = arguments.next().map(PathBuf::from);
+    let out = kept.clone().unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("corral-quality-{name}-{}", std::process::id()))
+    });
+    std::fs::create_dir_all(&out).expect("the folder can be written");
     let options = TrainOptions { name, trials, memory_bytes: 4 << 30, ..TrainOptions::default() };
     let encoder = std::env::var_os("CORRAL_ENCODER")
         .map(|path| MiniLm::open(path.as_ref()).expect("an encoder file"));
@@ -45,5 +48,7 @@ fn main() {
         Ok(outcome) => println!("\n{}", outcome.report.render_text()),
         Err(error) => println!("\nfailed: {error}"),
     }
-    let _ = std::fs::remove_dir_all(&out);
+    if kept.is_none() {
+        let _ = std::fs::remove_dir_all(&out);
+    }
 }

@@ -53,8 +53,9 @@ pub use plan::{Candidate, EmbeddingWidths, Estimate, Plan, TaskShape};
 pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
-    LearningPoint, MemberEffect, MemberReport, ModelReport, REPORT_FILE, RefusalPoint, Regime,
-    ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
+    LearningPoint, MemberEffect, MemberReport, ModelReport, PAGE_FILE, REPORT_FILE, RefusalPoint,
+    Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
+    advise,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;

@@ -3,6 +3,7 @@
 mod advice;
 mod build;
 mod findings;
+mod html;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ pub use crate::metrics::ReliabilityBin;
 use crate::options::{Metric, Price};
 use crate::plan::{Candidate, Estimate};
 
-pub use advice::{Advice, AdviceKind};
-pub use build::{REPORT_FILE, ReportParts, build, write};
+pub use advice::{Advice, AdviceKind, advise};
+pub use build::{PAGE_FILE, REPORT_FILE, ReportParts, build, write};
 pub use findings::{
     DuplicatePair, Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency,
     LearningCurve, LearningPoint, MemberEffect, RefusalPoint, RowExample,
@@ -103,11 +104,13 @@ pub struct TrialReport {
     pub number: usize,
     #[serde(flatten)]
     pub candidate: Candidate,
+    #[serde(default)]
     pub ending: TrialEnding,
     /// The metric on all rows together that the folds it went over held out.
     pub score: f64,
     pub fold_scores: Vec<f64>,
     /// The metric when it was compared with others, after the first folds and after more.
+    #[serde(default)]
     pub rung_scores: Vec<f64>,
     /// Of a trial over all folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -284,5 +287,10 @@ impl Report {
     /// The summary for a terminal: plain text, readable without colour.
     pub fn render_text(&self) -> String {
         text::render(self)
+    }
+
+    /// One page with plots that needs nothing else, for a browser.
+    pub fn render_html(&self) -> String {
+        html::render(self)
     }
 }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use corral_classifier::Encoder;
 use corral_types::{BlobHash, Timestamp};
 
-use super::advice::advise;
-use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Regime, Report};
+use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Regime, Report, advise};
 use crate::analysis;
 use crate::error::TrainError;
 use crate::metrics::{DetailedEvaluation, RankedRows};
@@ -18,6 +17,8 @@ use crate::train::MODEL_FILE;
 
 /// The report's name in the folder of a run.
 pub const REPORT_FILE: &str = "report.json";
+/// The name of its page.
+pub const PAGE_FILE: &str = "report.html";
 
 /// What a report is made of.
 pub struct ReportParts<'a> {
@@ -100,14 +101,17 @@ pub fn build(parts: ReportParts<'_>) -> Report {
     report
 }
 
-/// Writes a report into the folder of its run and says where.
+/// Writes a report and its page into the folder of its run and says where the report is.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When a file cannot be written.
 pub fn write(report: &Report, out_dir: &Path) -> Result<PathBuf, TrainError> {
     let path = out_dir.join(REPORT_FILE);
     let text = serde_json::to_vec_pretty(report).expect("plain values become JSON");
-    std::fs::write(&path, text)
-        .map_err(|source| TrainError::WriteReport { path: path.clone(), source })?;
+    let files = [(&path, text), (&out_dir.join(PAGE_FILE), report.render_html().into_bytes())];
+    for (path, bytes) in files {
+        std::fs::write(path, bytes)
+            .map_err(|source| TrainError::WriteReport { path: path.clone(), source })?;
+    }
     Ok(path)
 }

@@ -1,18 +1,24 @@
-//! The report for a terminal.
+//! The report for a terminal: plain lines of at most [`COLUMNS`] characters.
 
-use std::fmt::Write;
+use std::fmt::{Result, Write};
 
 use corral_types::display_bytes;
 
-use super::{Report, TrialEnding};
+use super::{Report, TrialEnding, TrialReport, shorten};
 use crate::metrics::Evaluation;
 
+/// A terminal's usual width.
+const COLUMNS: usize = 80;
 /// Trials listed, the best first.
-const LISTED_TRIALS: usize = 12;
+const LISTED_TRIALS: usize = 8;
+/// Members listed.
+const LISTED_MEMBERS: usize = 8;
 /// Classes listed that fare worst.
 const LISTED_CLASSES: usize = 5;
 /// Confused pairs listed.
 const LISTED_PAIRS: usize = 5;
+/// Examples named of a warning.
+const LISTED_EXAMPLES: usize = 3;
 /// Rows a class must have to be listed among the worst: with fewer its score is chance.
 const LISTED_CLASS_SUPPORT: u64 = 5;
 
@@ -23,45 +29,78 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write_report(out: &mut String, report: &Report) -> Result {
     let data = &report.data;
-    writeln!(
-        out,
+    let head = format!(
         "{}: {} rows to learn from, {} classes, {} folds, seed {}",
-        report.name, data.labelled_rows, data.classes, report.folds, report.seed
-    )?;
+        shorten(&report.name, 40),
+        data.labelled_rows,
+        data.classes,
+        report.folds,
+        report.seed
+    );
+    paragraph(out, "", &head)?;
     if data.unlabelled_rows > 0 {
         writeln!(out, "{} rows without label were left alone", data.unlabelled_rows)?;
     }
-    writeln!(out, "\ntrials by {}", report.metric)?;
-    let complete = |trial: &usize| report.trials[*trial].ending == TrialEnding::Complete;
-    let mut order: Vec<usize> = (0..report.trials.len()).filter(complete).collect();
-    let goodness = |trial: usize| report.metric.goodness_of(report.trials[trial].score);
-    order.sort_by(|&a, &b| goodness(b).total_cmp(&goodness(a)).then(a.cmp(&b)));
-    for &trial in order.iter().take(LISTED_TRIALS) {
-        let trial = &report.trials[trial];
-        let name = trial.candidate.name();
+    write_trials(out, report)?;
+    write_model(out, report)?;
+    write_scores(out, report)?;
+    write_classes(out, report)?;
+    write_rows(out, report)?;
+    write_warnings(out, report)?;
+    if !report.advice.is_empty() {
+        writeln!(out, "\nwhat would help most")?;
+    }
+    for (at, advice) in report.advice.iter().enumerate() {
+        paragraph(out, &format!("  {}. ", at + 1), &advice.message)?;
+    }
+    write_cost(out, report)
+}
+
+fn write_trials(out: &mut String, report: &Report) -> Result {
+    let left_out = match report.trials_left_out {
+        0 => String::new(),
+        left_out => format!(", {left_out} planned ones not run"),
+    };
+    writeln!(out, "\n{} trials by {}{left_out}", report.trials.len(), report.metric)?;
+    let mut order: Vec<&TrialReport> =
+        report.trials.iter().filter(|trial| trial.ending == TrialEnding::Complete).collect();
+    let goodness = |trial: &TrialReport| report.metric.goodness_of(trial.score);
+    order.sort_by(|a, b| goodness(b).total_cmp(&goodness(a)).then(a.number.cmp(&b.number)));
+    for trial in order.iter().take(LISTED_TRIALS) {
         writeln!(
             out,
-            "  {:>3}  {name:<32} {:.4}  {:>7.2} CPU-s",
-            trial.number, trial.score, trial.fit_cpu_seconds
+            "  {:>4}  {}  {:>7.4}  {:>8.2} CPU-s",
+            trial.number,
+            column(&trial.candidate.name(), 46),
+            trial.score,
+            trial.fit_cpu_seconds
         )?;
     }
-    writeln!(
-        out,
-        "\nmodel: {} in {} bytes",
-        display_bytes(report.model.bytes),
-        report.model.bytes
-    )?;
-    for member in &report.members {
+    and_more(out, order.len(), LISTED_TRIALS)
+}
+
+fn write_model(out: &mut String, report: &Report) -> Result {
+    write!(out, "\nmodel of {}", display_bytes(report.model.bytes))?;
+    if let Some(latency) = &report.findings.latency {
+        let (p50, p99) = (latency.p50_ms, latency.p99_ms);
+        write!(out, ", {p50:.3} ms for one text ({p99:.3} ms p99)")?;
+    }
+    writeln!(out)?;
+    for member in report.members.iter().take(LISTED_MEMBERS) {
         writeln!(
             out,
-            "  {:>4.0} %  {} (trial {})",
+            "  {:>3.0} %  {}  {:>7.4} with it",
             member.weight * 100.0,
-            member.name,
-            member.trial
+            column(&member.name, 48),
+            member.score_with
         )?;
     }
+    and_more(out, report.members.len(), LISTED_MEMBERS)
+}
+
+fn write_scores(out: &mut String, report: &Report) -> Result {
     writeln!(
         out,
         "\n{:<12} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -86,58 +125,10 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
             level.accuracy
         )?;
     }
-    let mut worst: Vec<_> =
-        report.classes.iter().filter(|class| class.support >= LISTED_CLASS_SUPPORT).collect();
-    worst.sort_by(|a, b| a.f1.total_cmp(&b.f1));
-    if !worst.is_empty() {
-        writeln!(out, "\nhardest classes")?;
-    }
-    for class in worst.iter().take(LISTED_CLASSES) {
-        writeln!(
-            out,
-            "  {} (F1 {:.3}, precision {:.3}, recall {:.3}, {} rows)",
-            class.name, class.f1, class.precision, class.recall, class.support
-        )?;
-    }
-    if !report.confused.is_empty() {
-        writeln!(out, "\nmost confused")?;
-    }
-    for pair in report.confused.iter().take(LISTED_PAIRS) {
-        writeln!(out, "  {} taken for {}: {} rows", pair.right, pair.predicted, pair.rows)?;
-    }
-    if !report.warnings.is_empty() {
-        writeln!(out, "\nwarnings")?;
-    }
-    for warning in &report.warnings {
-        write!(out, "  {}", warning.message)?;
-        if warning.examples.is_empty() {
-            writeln!(out)?;
-        } else {
-            writeln!(
-                out,
-                " ({}, …)",
-                warning.examples[..warning.examples.len().min(3)].join(", ")
-            )?;
-        }
-    }
-    let (estimate, actual) = (&report.estimate, &report.actual);
-    write!(
-        out,
-        "\ntook {:.1} s ({:.1} s expected), {:.1} CPU-s of fitting",
-        actual.wall_seconds, estimate.wall_seconds, actual.fit_cpu_seconds
-    )?;
-    match actual.peak_memory_bytes {
-        Some(peak) => writeln!(
-            out,
-            ", {} of memory at most ({} expected)",
-            display_bytes(peak),
-            display_bytes(estimate.memory_bytes)
-        ),
-        None => writeln!(out),
-    }
+    Ok(())
 }
 
-fn write_evaluation(out: &mut String, name: &str, evaluation: &Evaluation) -> std::fmt::Result {
+fn write_evaluation(out: &mut String, name: &str, evaluation: &Evaluation) -> Result {
     let log_loss = evaluation.log_loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
     writeln!(
         out,
@@ -147,4 +138,134 @@ fn write_evaluation(out: &mut String, name: &str, evaluation: &Evaluation) -> st
         evaluation.top_5,
         evaluation.ece * 100.0
     )
+}
+
+fn write_classes(out: &mut String, report: &Report) -> Result {
+    let mut worst: Vec<_> =
+        report.classes.iter().filter(|class| class.support >= LISTED_CLASS_SUPPORT).collect();
+    worst.sort_by(|a, b| a.f1.total_cmp(&b.f1));
+    if !worst.is_empty() {
+        writeln!(
+            out,
+            "\n{:<42} {:>8} {:>9} {:>7} {:>7}",
+            "hardest classes", "F1", "precision", "recall", "rows"
+        )?;
+    }
+    for class in worst.iter().take(LISTED_CLASSES) {
+        writeln!(
+            out,
+            "  {} {:>8.3} {:>9.3} {:>7.3} {:>7}",
+            column(&class.name, 40),
+            class.f1,
+            class.precision,
+            class.recall,
+            class.support
+        )?;
+    }
+    if !report.confused.is_empty() {
+        writeln!(out, "\n{:<30} {:<34} {:>7}", "most confused", "taken for", "rows")?;
+    }
+    for pair in report.confused.iter().take(LISTED_PAIRS) {
+        let (right, predicted) = (column(&pair.right, 28), column(&pair.predicted, 34));
+        writeln!(out, "  {right} {predicted} {:>7}", pair.rows)?;
+    }
+    Ok(())
+}
+
+fn write_rows(out: &mut String, report: &Report) -> Result {
+    let (errors, duplicates) = (&report.findings.label_errors, &report.findings.duplicates);
+    let counts = [
+        (errors.rows, "rows whose label is likely wrong"),
+        (
+            duplicates.conflicting_rows,
+            "rows with the text of another, or nearly so, and another label",
+        ),
+        (duplicates.near_rows_across_splits, "test rows with nearly the text of a row learnt from"),
+        (duplicates.near_rows, "rows with nearly the text of another"),
+    ];
+    if counts.iter().any(|(rows, _)| *rows > 0) {
+        writeln!(out, "\nrows to look at")?;
+    }
+    for (rows, what) in counts.into_iter().filter(|(rows, _)| *rows > 0) {
+        writeln!(out, "  {rows:>6}  {what}")?;
+    }
+    Ok(())
+}
+
+fn write_warnings(out: &mut String, report: &Report) -> Result {
+    if !report.warnings.is_empty() {
+        writeln!(out, "\nwarnings")?;
+    }
+    for warning in &report.warnings {
+        let named: Vec<String> =
+            warning.examples.iter().take(LISTED_EXAMPLES).map(|name| shorten(name, 40)).collect();
+        let more = if warning.count as usize > named.len() { ", …" } else { "" };
+        let examples =
+            if named.is_empty() { String::new() } else { format!(" ({}{more})", named.join(", ")) };
+        paragraph(out, "  ", &format!("{}{examples}", warning.message))?;
+    }
+    Ok(())
+}
+
+fn write_cost(out: &mut String, report: &Report) -> Result {
+    let (estimate, actual) = (&report.estimate, &report.actual);
+    let mut text =
+        format!("took {:.1} s ({:.1} s expected)", actual.wall_seconds, estimate.wall_seconds);
+    // Reports of earlier versions counted the fits only.
+    let cpu_seconds = actual.cpu_seconds.max(actual.fit_cpu_seconds);
+    text += &format!(", {cpu_seconds:.1} CPU-s ({:.1} expected)", estimate.cpu_seconds);
+    if let Some(peak) = actual.peak_memory_bytes {
+        let (peak, expected) = (display_bytes(peak), display_bytes(estimate.memory_bytes));
+        text += &format!(", {peak} of memory at most ({expected} expected)");
+    }
+    if let Some(price) = report.price {
+        let gib = actual.peak_memory_bytes.unwrap_or(0) as f64 / f64::from(1 << 30);
+        let cost = price.cost(cpu_seconds, gib * actual.wall_seconds);
+        text += &format!(", {cost:.4} at the prices given");
+    }
+    writeln!(out)?;
+    paragraph(out, "", &text)
+}
+
+fn and_more(out: &mut String, all: usize, listed: usize) -> Result {
+    match all.saturating_sub(listed) {
+        0 => Ok(()),
+        more => writeln!(out, "        and {more} more"),
+    }
+}
+
+/// A name in a column of so many characters.
+fn column(name: &str, width: usize) -> String {
+    format!("{:<width$}", plain(name, width))
+}
+
+/// A name from the data without what a terminal would obey.
+fn plain(name: &str, most_chars: usize) -> String {
+    let is_obeyed = |character: &char| {
+        matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || u32::from(*character) & 0xfffe == 0xfffe
+    };
+    let name: String = name.chars().filter(|character| !is_obeyed(character)).collect();
+    shorten(&name, most_chars - 1)
+}
+
+/// Words over as many lines as they need, the first after `start`, the others below its end.
+fn paragraph(out: &mut String, start: &str, text: &str) -> Result {
+    let indent = start.chars().count();
+    let text = plain(text, usize::MAX);
+    write!(out, "{start}")?;
+    let mut column = indent;
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > COLUMNS {
+            write!(out, "\n{:indent$}", "")?;
+            column = indent;
+        } else if column > indent {
+            write!(out, " ")?;
+            column += 1;
+        }
+        write!(out, "{word}")?;
+        column += width;
+    }
+    writeln!(out)
 }
