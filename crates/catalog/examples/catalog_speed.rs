@@ -139,8 +139,8 @@ async fn make_endpoint(catalog: &Arc<dyn Catalog>, key: u128) -> Result<(), Cata
         lineage: Lineage::default(),
         metrics_json: "{}".to_owned(),
         encoder: None,
+        report: None,
         created: NOW,
-        blobs: Vec::new(),
     };
     let new = NewRecord { id: Id::from_u128(key), name: name("m", key), created: NOW };
     let model = catalog.add_model_version(W, new, version).await?.model;

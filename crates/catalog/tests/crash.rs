@@ -88,7 +88,7 @@ async fn change(catalog: &SqliteCatalog, kind: &str, chain: u32, number: u32) {
                 metrics_json: "{}".to_owned(),
                 encoder: None,
                 created,
-                blobs: vec![blob("report")],
+                report: Some(blob("report")),
             };
             let version = catalog.add_model_version(W, new(chain), version).await.unwrap();
             assert_eq!(version.number, number);

@@ -92,7 +92,7 @@ async fn fill(catalog: &dyn Catalog) {
         metrics_json: r#"{"accuracy":0.5}"#.to_owned(),
         encoder,
         created: at(140),
-        blobs: vec![blob("report")],
+        report: Some(blob("report")),
     };
     let plain = model("f1", Lineage::default(), None);
     catalog.add_model_version(w, new(6, "intent"), plain).await.unwrap();
@@ -129,7 +129,8 @@ async fn fill(catalog: &dyn Catalog) {
     catalog.put_setting("instance".to_owned(), "here".to_owned()).await.unwrap();
 }
 
-async fn require_all(catalog: &dyn Catalog) {
+/// Checks what a catalog of a format version kept.
+async fn require_all(catalog: &dyn Catalog, format: u32) {
     let w = workspace();
     let page = PageRequest::default();
     assert_eq!(catalog.check().await.unwrap(), [""; 0]);
@@ -156,6 +157,9 @@ async fn require_all(catalog: &dyn Catalog) {
     assert_eq!(versions[0].removed, Some(at(160)));
     assert_eq!((&versions[0].lineage, versions[0].encoder), (&Lineage::default(), None));
     assert_eq!((versions[1].removed, versions[1].encoder), (None, Some(blob("encoder"))));
+    // Version 1 did not say which of a model's blobs is its report.
+    let report = (format >= 2).then(|| blob("report"));
+    assert_eq!((versions[0].report, versions[1].report), (report, report));
     assert_eq!(versions[1].lineage.job, Some(id(7)));
     assert_eq!(versions[1].lineage.dataset, Some((id(4), 2)));
     assert_eq!(versions[1].lineage.taxonomy, Some((id(5), 1)));
@@ -196,7 +200,7 @@ fn catalogs_of_every_version_open() {
         std::fs::copy(&fixture, &copy).unwrap();
         run(async {
             let catalog: Box<dyn Catalog> = Box::new(SqliteCatalog::open(&copy).unwrap());
-            require_all(&*catalog).await;
+            require_all(&*catalog, version).await;
             // And it goes on.
             let target = EndpointTarget { model: id(6), version: VersionChoice::Number(2) };
             let wish = PointEndpoint { endpoint: new(9, "newest"), target, at: at(2_000) };

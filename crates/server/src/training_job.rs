@@ -229,7 +229,7 @@ pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, Comp
         metrics_json: metrics.to_string(),
         encoder: payload.encoder.filter(|_| parsed.model.encoder.is_some()),
         created: now,
-        blobs: vec![report.blob],
+        report: Some(report.blob),
     };
     let catalog = stores.catalog.as_ref();
     record_trials(catalog, &work, &parsed).await.map_err(later_or_never)?;

@@ -164,7 +164,7 @@ fn model_version(file: &str) -> NewModelVersion {
         metrics_json: r#"{"accuracy":0.9}"#.to_owned(),
         encoder: None,
         created: at(7),
-        blobs: vec![blob("report")],
+        report: Some(blob("report")),
     }
 }
 

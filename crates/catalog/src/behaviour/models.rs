@@ -25,6 +25,7 @@ pub async fn model_versions_are_numbered_and_stay(catalog: Arc<dyn Catalog>) {
     let second = catalog.add_model_version(W, new(99, "intent"), second).await.unwrap();
     assert_eq!((second.model, second.number), (id(1), 2));
     assert_eq!((&second.lineage, second.encoder), (&lineage, Some(blob("encoder"))));
+    assert_eq!(second.report, Some(blob("report")));
     absent(catalog.model(W, id(99)).await);
     let record = catalog.model_named(W, name("intent")).await.unwrap();
     assert_eq!(record.latest.as_ref(), Some(&second));

@@ -271,7 +271,7 @@ impl RandomChanges {
         let (workspace, state) = &mut self.workspaces[side];
         let version = NewModelVersion {
             metrics_json: file.clone(),
-            blobs: Vec::new(),
+            report: None,
             ..model_version(&file)
         };
         let added = catalog.add_model_version(*workspace, new(key, &text), version).await;

@@ -31,6 +31,8 @@ pub struct ModelVersion {
     pub metrics_json: String,
     /// The encoder that the model needs.
     pub encoder: Option<BlobHash>,
+    /// What its training found out; `None` for a model that was imported.
+    pub report: Option<BlobHash>,
     pub created: Timestamp,
     /// When the version was removed: its number and lineage stay, its file may be gone.
     pub removed: Option<Timestamp>,
@@ -51,9 +53,8 @@ pub struct NewModelVersion {
     pub lineage: Lineage,
     pub metrics_json: String,
     pub encoder: Option<BlobHash>,
+    pub report: Option<BlobHash>,
     pub created: Timestamp,
-    /// The blobs of the version besides its file, such as the report.
-    pub blobs: Vec<BlobHash>,
 }
 
 pub trait ModelRecords {

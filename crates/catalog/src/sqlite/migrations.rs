@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4372_726c;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// All steps, in order. One that was released is never changed.
-pub(super) const ALL: [Migration; 1] = [first];
+pub(super) const ALL: [Migration; 2] = [first, model_reports];
 
 /// The format version that this code reads and writes (SQLite's `user_version`).
 pub const FORMAT_VERSION: u32 = ALL.len() as u32;
@@ -30,6 +30,11 @@ fn first(connection: &Connection) -> rusqlite::Result<()> {
         params![id_bytes(DEFAULT_WORKSPACE), Timestamp::now().as_millis() as i64],
     )?;
     Ok(())
+}
+
+/// Model versions name their report. Those made before keep theirs as a reference without a name.
+fn model_reports(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("ALTER TABLE model_versions ADD COLUMN report BLOB")
 }
 
 /// Brings the file to the version after the last step, each step in a transaction of its own.

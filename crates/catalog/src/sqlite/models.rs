@@ -8,7 +8,7 @@ use super::column::{
 };
 use super::{Outcome, SqliteCatalog};
 use crate::{
-    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES, MAX_REFERENCES_PER_CALL,
+    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES,
     ModelRecord, ModelRecords, ModelVersion, NewModelVersion, NewRecord, Page, PageRequest,
     RecordKind, VersionChoice,
 };
@@ -43,6 +43,7 @@ pub(super) fn version(row: &Row<'_>) -> rusqlite::Result<ModelVersion> {
         },
         metrics_json: row.get("metrics_json")?,
         encoder: optional_hash(row, "encoder")?,
+        report: optional_hash(row, "report")?,
         created: time(row, "created")?,
         removed: optional_time(row, "removed")?,
     })
@@ -154,8 +155,8 @@ fn insert_version(
         .prepare_cached(
             "INSERT INTO model_versions
                 (workspace, model, number, file, bytes, job, dataset, dataset_version,
-                 taxonomy, taxonomy_version, metrics_json, encoder, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 taxonomy, taxonomy_version, metrics_json, encoder, created, report)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             id_bytes(workspace),
@@ -171,10 +172,11 @@ fn insert_version(
             new.metrics_json,
             new.encoder.as_ref().map(BlobHash::as_bytes),
             millis(new.created),
+            new.report.as_ref().map(BlobHash::as_bytes),
         ])?;
     let owner = BlobOwner::ModelVersion(model, number);
-    refer(connection, workspace, owner, new.blobs.iter().chain([&new.file]).chain(&new.encoder))?;
-    let NewModelVersion { file, bytes, lineage, metrics_json, encoder, created, .. } = new;
+    refer(connection, workspace, owner, [&new.file].into_iter().chain(&new.report).chain(&new.encoder))?;
+    let NewModelVersion { file, bytes, lineage, metrics_json, encoder, report, created } = new;
     let removed = None;
     Ok(ModelVersion {
         model,
@@ -184,6 +186,7 @@ fn insert_version(
         lineage,
         metrics_json,
         encoder,
+        report,
         created,
         removed,
     })
@@ -198,7 +201,6 @@ impl ModelRecords for SqliteCatalog {
     ) -> Answer<'_, ModelVersion> {
         self.write(move |connection| {
             require_at_most("metrics of a model", version.metrics_json.len(), MAX_METRICS_BYTES)?;
-            require_at_most("list of blobs", version.blobs.len(), MAX_REFERENCES_PER_CALL)?;
             let model = match by_name(connection, workspace, &new.name)? {
                 Some(model) => model.id,
                 None => {

@@ -110,8 +110,8 @@ pub async fn import(
         lineage: Lineage::default(),
         metrics_json: "{}".to_owned(),
         encoder,
+        report: None,
         created: now,
-        blobs: Vec::new(),
     };
     let new = NewRecord { id: ModelId::generate(), name: name.clone(), created: now };
     let version = app.catalog.add_model_version(caller.workspace, new, version).await?;
