@@ -269,11 +269,8 @@ impl RandomChanges {
         let (key, text) = (self.random.key(), format!("m{}", self.random.key()));
         let file = self.random.blob();
         let (workspace, state) = &mut self.workspaces[side];
-        let version = NewModelVersion {
-            metrics_json: file.clone(),
-            report: None,
-            ..model_version(&file)
-        };
+        let version =
+            NewModelVersion { metrics_json: file.clone(), report: None, ..model_version(&file) };
         let added = catalog.add_model_version(*workspace, new(key, &text), version).await;
         let answer = added.map(|_| Vec::new());
         let named = state.models.iter().find(|(_, (name, _))| *name == text).map(|(&id, _)| id);

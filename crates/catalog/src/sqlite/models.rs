@@ -8,9 +8,8 @@ use super::column::{
 };
 use super::{Outcome, SqliteCatalog};
 use crate::{
-    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES,
-    ModelRecord, ModelRecords, ModelVersion, NewModelVersion, NewRecord, Page, PageRequest,
-    RecordKind, VersionChoice,
+    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES, ModelRecord, ModelRecords,
+    ModelVersion, NewModelVersion, NewRecord, Page, PageRequest, RecordKind, VersionChoice,
 };
 
 /// A model joined with its newest version that is not removed, if there is one.
@@ -175,7 +174,12 @@ fn insert_version(
             new.report.as_ref().map(BlobHash::as_bytes),
         ])?;
     let owner = BlobOwner::ModelVersion(model, number);
-    refer(connection, workspace, owner, [&new.file].into_iter().chain(&new.report).chain(&new.encoder))?;
+    refer(
+        connection,
+        workspace,
+        owner,
+        [&new.file].into_iter().chain(&new.report).chain(&new.encoder),
+    )?;
     let NewModelVersion { file, bytes, lineage, metrics_json, encoder, report, created } = new;
     let removed = None;
     Ok(ModelVersion {

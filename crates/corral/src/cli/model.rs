@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 use corral_server::api::{ModelDetail, ModelSummary, Page};
+use corral_training::Report;
 use corral_types::display_bytes;
 use reqwest::Method;
 
@@ -19,6 +20,14 @@ pub enum ModelCommand {
     Show {
         /// The model, or NAME@VERSION
         name: Versioned,
+    },
+    /// Show what the training of a model found out, and what would help it
+    Report {
+        /// The model, or NAME@VERSION
+        name: Versioned,
+        /// Write it as a page with plots, for a browser
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Write a model's file
     Export {
@@ -68,6 +77,17 @@ pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()>
             let request = client.get(&["v1", "models", &name.name]).query(&name.query());
             let detail: ModelDetail = client.json(request).await?;
             context.output.show(&detail, describe);
+        }
+        ModelCommand::Report { name, html: None } => {
+            let request = client.get(&["v1", "models", &name.name, "report"]).query(&name.query());
+            let report: Report = client.json(request).await?;
+            context.output.show(&report, Report::render_text);
+        }
+        ModelCommand::Report { name, html: Some(path) } => {
+            let request =
+                client.get(&["v1", "models", &name.name, "report.html"]).query(&name.query());
+            client.download(request, Some(&path)).await?;
+            eprintln!("wrote {}", path.display());
         }
         ModelCommand::Export { name, output } => {
             let path = output.unwrap_or_else(|| PathBuf::from(format!("{}.corral", name.name)));

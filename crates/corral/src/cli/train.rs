@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use corral_server::api::{JobDetail, TrainRequest};
 use corral_types::{ErrorKind, Failure, parse_bytes};
+use serde_json::Value;
 
 use super::Context;
 use super::events::wait_with_progress;
@@ -122,7 +123,18 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
     let job = wait_with_progress(&client, &job.id).await?;
     let result = job.result.unwrap_or_default();
     context.output.show(&result, |result| {
-        result.get("summary").and_then(|summary| summary.as_str()).unwrap_or_default().to_owned()
+        let text = |key: &str| result.get(key).and_then(Value::as_str).unwrap_or_default();
+        let mut shown = text("summary").to_owned();
+        if let Some(version) = result.get("version").and_then(Value::as_u64) {
+            let model = text("model");
+            let url = client.url(&["v1", "models", model, "report.html"]);
+            shown += &format!(
+                "\nmore of it, with plots and rows to look at:\n  \
+                 corral model report {model}@{version} --html {model}.html\n  \
+                 {url}?version={version}\n"
+            );
+        }
+        shown
     });
     Ok(())
 }

@@ -41,6 +41,15 @@ fn a_file_becomes_an_endpoint_that_answers() {
     let sum: f64 = labels.iter().map(|label| label["probability"].as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-3, "three classes' probabilities sum to {sum}");
 
+    // What training found out, for machines, people and browsers.
+    let report = corral.json(&["model", "report", "support"]);
+    assert!(report["findings"]["reliability"].as_array().unwrap().len() == 15);
+    assert!(corral.run(&["model", "report", "support@1"]).contains("cross-valid."));
+    let page = folder.path().join("support.html");
+    corral.run(&["model", "report", "support", "--html", &page.display().to_string()]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg"));
+
     // The same file answers alike without a server.
     let exported = folder.path().join("support.corral").display().to_string();
     corral.run(&["model", "export", "support", "-o", &exported]);

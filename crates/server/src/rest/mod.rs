@@ -71,6 +71,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/models/{name}", get(models::show))
         .route("/v1/models/{name}", delete(models::remove))
         .route("/v1/models/{name}/export", get(models::export))
+        .route("/v1/models/{name}/report", get(models::report))
+        .route("/v1/models/{name}/report.html", get(models::report_page))
         .route("/v1/encoders", get(models::list_encoders))
         .route("/v1/encoders/{name}", delete(models::remove_encoder))
         .route("/v1/endpoints", get(endpoints::list))

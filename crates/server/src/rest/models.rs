@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use corral_catalog::{
     CatalogError, EncoderRecord, Lineage, ModelRecord, ModelVersion, NewEncoder, NewModelVersion,
@@ -11,6 +11,7 @@ use corral_catalog::{
 };
 use corral_classifier::{Encoder, Model};
 use corral_encoder::MiniLm;
+use corral_training::Report;
 use corral_types::{Caller, ErrorKind, Failure, ModelId, Timestamp};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
@@ -81,6 +82,43 @@ pub async fn export(
         (header::CONTENT_LENGTH, version.bytes.to_string()),
     ];
     Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+}
+
+/// What the training of a version found out. A client that accepts `text/html` gets it as a
+/// page, others as JSON.
+#[utoipa::path(get, path = "/v1/models/{name}/report", tag = "models",
+    params(("name" = String, Path), VersionQuery),
+    responses((status = 200, content(
+        (Value = "application/json"), (String = "text/html; charset=utf-8")))))]
+pub async fn report(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Path(text): Path<String>,
+    Query(query): Query<VersionQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let bytes = read_report(&app, &caller, &text, query.version).await?;
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut response = if accepted.into_iter().any(|types| types.contains("text/html")) {
+        page_of_report(bytes).await?
+    } else {
+        ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+    };
+    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// The same as a page, whatever the client accepts.
+#[utoipa::path(get, path = "/v1/models/{name}/report.html", tag = "models",
+    params(("name" = String, Path), VersionQuery),
+    responses((status = 200, body = String, content_type = "text/html; charset=utf-8")))]
+pub async fn report_page(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Path(text): Path<String>,
+    Query(query): Query<VersionQuery>,
+) -> Answer<Response> {
+    page_of_report(read_report(&app, &caller, &text, query.version).await?).await
 }
 
 /// Takes in a model file as the model's first or next version.
@@ -203,6 +241,46 @@ async fn find(
         return Err(CatalogError::NotFound { what, name, nearest }.into());
     }
     Ok((record, version))
+}
+
+/// The bytes of a version's report.
+async fn read_report(
+    app: &App,
+    caller: &Caller,
+    text: &str,
+    number: Option<u32>,
+) -> Answer<Vec<u8>> {
+    let (record, version) = find(app, caller, text, number).await?;
+    let Some(hash) = version.report else {
+        let name = format!("{}@{}", record.name, version.number);
+        return Err(ApiError(
+            Failure::new(ErrorKind::NotFound, format!("{name} has no report"))
+                .with_hint("models that were imported have none; training makes one"),
+        ));
+    };
+    let blobs = app.blobs.clone();
+    let read = tokio::task::spawn_blocking(move || blobs.read(&hash));
+    Ok(read.await.map_err(|_| cut_off())??)
+}
+
+/// What a page of ours may do in a browser: show itself and sort its tables. It holds texts of
+/// others, so that nothing it holds may ask anything of this server.
+const PAGE_POLICY: &str = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+
+async fn page_of_report(bytes: Vec<u8>) -> Answer<Response> {
+    let rendered = tokio::task::spawn_blocking(move || {
+        serde_json::from_slice::<Report>(&bytes).map(|report| report.render_html())
+    });
+    let page = rendered.await.map_err(|_| cut_off())?.map_err(|error| {
+        let failure = Failure::new(ErrorKind::Internal, format!("read the report: {error}"));
+        ApiError(failure.with_hint("another version of Corral wrote it; ask for it as JSON"))
+    })?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, page).into_response())
 }
 
 fn metrics(version: &ModelVersion) -> Value {

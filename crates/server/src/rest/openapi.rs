@@ -44,6 +44,8 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train}
         models::list,
         models::show,
         models::export,
+        models::report,
+        models::report_page,
         models::import,
         models::remove,
         models::list_encoders,
