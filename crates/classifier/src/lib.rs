@@ -21,7 +21,10 @@ pub mod rows;
 pub use calibration::{Calibration, Link};
 pub use classes::{ClassEntry, ClassRef, ClassSubset};
 pub use encoder::{EmbeddingUse, EmbeddingView, Embeddings, Encoder, TextEmbedding, ViewRows};
-pub use head::{FeatureRow, Head, HeadBuilder, HeadError, LinearHead, Precision};
+pub use head::{
+    Activation, FeatureRow, Head, HeadBuilder, HeadError, HeadScratch, KernelHead, LinearHead,
+    NeighboursHead, NetworkHead, Precision, StoredRows,
+};
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,
     ShortestToken, Vocabulary, Weighting,

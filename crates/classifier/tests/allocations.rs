@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
-    Accents, Calibration, ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link,
-    MemberSpec, Model, ModelSpec, Precision, Scratch, TextEmbedding, Thresholds,
+    Accents, Activation, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, EncoderNeed,
+    Featurizer, Head, KernelHead, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model,
+    ModelSpec, NeighboursHead, NetworkHead, Precision, Scratch, StoredRows, TextEmbedding,
+    Thresholds,
 };
+use corral_types::BlobHash;
 
 struct Counting;
 
@@ -82,6 +85,32 @@ fn probabilities_need_no_allocation_after_the_first() {
             weight: 1.0,
         }
     };
+    let mut stored = StoredRows::new(4).expect("a width");
+    let mut neighbours = NeighboursHead::new(3, 4, 2, 8.0).expect("three outputs");
+    for class in 0..3u32 {
+        let row = [1.0, class as f32, 0.5, 0.0];
+        stored.push(&row).expect("four numbers");
+        neighbours.push(&row, &[class], &[1.0]).expect("a class of three");
+    }
+    let layer = |columns: usize, outputs: usize| {
+        LinearHead::from_column_major(
+            &vec![0.1; columns * outputs],
+            vec![0.0; outputs],
+            Precision::Int8,
+        )
+        .expect("as many weights a column as outputs")
+    };
+    let network = NetworkHead::new(layer(4, 5), Activation::Rectified, layer(5, 3));
+    let kernel = KernelHead::new(2.0, stored, layer(lexicon.columns() + 3, 3));
+    let of_kind = |head: Head<'static>, featurizer| MemberSpec {
+        name: "not linear".to_owned(),
+        featurizer,
+        head,
+        calibration: Calibration::Temperature(2.0),
+        weight: 1.0,
+    };
+    let pooled = EmbeddingUse { view: EmbeddingView::Pooled, scale: 0.5 };
+    let joined = Featurizer { embedding: Some(pooled), ..Featurizer::lexical(0) };
     let spec = ModelSpec {
         name: "small".to_owned(),
         metadata: BTreeMap::new(),
@@ -90,12 +119,23 @@ fn probabilities_need_no_allocation_after_the_first() {
             .to_vec(),
         outputs: vec![0, 1, 2],
         link: Link::Softmax,
-        encoder: None,
+        encoder: Some(EncoderNeed {
+            hash: BlobHash::of(b"encoder"),
+            name: "encoder".to_owned(),
+            dimension: 4,
+            layers_dimension: None,
+        }),
         lexicons: vec![lexicon.clone()],
         members: vec![
             member(Precision::F32),
             member(Precision::Int8),
             member(Precision::SparseInt8 { smallest: 1.0 }),
+            of_kind(
+                network.expect("layers that fit").into(),
+                Featurizer::embedding(EmbeddingView::Pooled),
+            ),
+            of_kind(neighbours.into(), Featurizer::embedding(EmbeddingView::Pooled)),
+            of_kind(kernel.expect("a column a row").into(), joined),
         ],
         temperature: 0.9,
         thresholds: Thresholds::default(),
@@ -105,9 +145,8 @@ fn probabilities_need_no_allocation_after_the_first() {
     let mut scratch = Scratch::default();
     let mut pass = || {
         for text in TEXTS {
-            model
-                .probabilities(text, TextEmbedding::NONE, &mut scratch)
-                .expect("no encoder is needed");
+            let embedding = TextEmbedding::pooled(&[0.5, 0.25, -1.0, 0.0]);
+            model.probabilities(text, embedding, &mut scratch).expect("four numbers");
         }
     };
     assert!(allocations(&mut pass) > 0, "the counter counts");

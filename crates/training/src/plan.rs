@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::features::{BlocksNeeded, FeaturizerSettings};
 use crate::folds::MAX_FOLDS;
-use crate::learner::{LANES, LearnerSettings};
+use crate::learner::{FitShape, LANES, LearnerSettings};
 use crate::metrics::RankedRows;
 use crate::options::TrainOptions;
 use crate::rows::LabelKind;
@@ -116,10 +116,12 @@ impl TaskShape {
     /// The seconds of CPU that one fit on a share of the rows takes.
     fn fit_seconds(&self, candidate: &Candidate, share: f64) -> f64 {
         let sparse = if candidate.featurizer.reads_lexicon() { self.entries } else { 0 };
-        let dense = self.texts * self.width_of(&candidate.featurizer);
-        let blocks = self.classes.div_ceil(LANES) as f64;
-        let nanos = candidate.learner.cpu_nanos();
-        share * blocks * (sparse as f64 * nanos.sparse + dense as f64 * nanos.dense) / 1e9
+        candidate.learner.cpu_seconds(&FitShape {
+            rows: share * self.texts as f64,
+            sparse_entries: share * sparse as f64,
+            dense_width: self.width_of(&candidate.featurizer) as f64,
+            classes: self.classes,
+        })
     }
 }
 

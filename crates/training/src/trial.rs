@@ -129,6 +129,7 @@ impl Workbench<'_> {
             targets: &self.prepared.targets,
             row_weights: &self.prepared.weights,
             class_weights: &self.prepared.class_weights,
+            link: self.link(),
             seed,
             stop: self.stop,
         };

@@ -2,8 +2,8 @@
 //! change nothing, weights of rows and classes count as copies of rows do.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use corral_classifier::SparseRow;
 use corral_classifier::head::FeatureRow;
+use corral_classifier::{HeadScratch, Link, SparseRow};
 use corral_training::learner::{
     DenseView, FeatureRows, FitEffort, Fitted, HeadBudget, Problem, SparseView,
 };
@@ -125,6 +125,7 @@ impl Task {
             targets: &targets,
             row_weights: &self.weights,
             class_weights: &self.class_weights,
+            link: Link::Softmax,
             seed: 5,
             stop: &|| false,
         };
@@ -141,7 +142,7 @@ impl Task {
 
     fn scores(&self, fitted: &Fitted, row: usize) -> Vec<f32> {
         let mut scores = Vec::new();
-        fitted.head.score(self.row(row), &mut scores);
+        fitted.head.score(self.row(row), &mut HeadScratch::default(), &mut scores);
         scores
     }
 
@@ -153,7 +154,7 @@ impl Task {
     fn squared_length(&self, fitted: &Fitted) -> f64 {
         let score = |row: FeatureRow<'_>| {
             let mut scores = Vec::new();
-            fitted.head.score(row, &mut scores);
+            fitted.head.score(row, &mut HeadScratch::default(), &mut scores);
             scores
         };
         let nothing = [0.0; DENSE_COLUMNS];

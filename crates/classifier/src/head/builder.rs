@@ -34,6 +34,10 @@ pub enum HeadError {
     NotFinite { column: usize },
     #[error("at column {column} the head holds over 4 billion entries")]
     TooManyEntries { column: usize },
+    #[error("stored rows have 1 to {max} numbers, not {0}", max = super::MAX_STORED_WIDTH)]
+    StoredWidth(usize),
+    #[error("a head stores at most {max} rows", max = super::MAX_STORED_ROWS)]
+    TooManyRows,
     #[error("the bias has a value that is not a finite number")]
     BiasNotFinite,
     #[error("column {column} names output {output} of {outputs}, or outputs that do not rise")]

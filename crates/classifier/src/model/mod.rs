@@ -2,6 +2,7 @@
 
 mod error;
 mod format;
+mod heads;
 mod mapping;
 mod open;
 mod predict;

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::error::{Damage, ModelError};
 use super::format::{Sections, content_hash_matches, read_header};
+use super::heads::{HeadPlaces, HeadShape, member_section, place_head};
 use super::mapping::FileBytes;
-use super::settings::{CalibrationSettings, EncoderNeed, HeadKind, MemberSettings, Settings};
+use super::settings::{CalibrationSettings, EncoderNeed, MemberSettings, Settings};
 use super::spec::{Featurizer, LexiconUse, MAX_MEMBERS};
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
 use crate::encoder::{EmbeddingUse, EmbeddingView};
-use crate::head::{Head, LinearHead, MAX_OUTPUTS, Weights};
-use crate::kernels::stride;
+use crate::head::{Head, MAX_OUTPUTS};
 use crate::lexical::{Bucket, Lexicon};
 
 /// An open model. Nothing of its sections has been read; each prediction touches what it
@@ -45,38 +45,8 @@ struct LexiconPlaces {
 
 #[derive(Debug)]
 struct MemberPlaces {
-    columns: usize,
     head: HeadPlaces,
     per_output: Option<[Range<usize>; 2]>,
-}
-
-#[derive(Debug)]
-enum HeadPlaces {
-    Linear(LinearPlaces),
-}
-
-#[derive(Debug)]
-struct LinearPlaces {
-    bias: Range<usize>,
-    weights: WeightPlaces,
-}
-
-#[derive(Debug)]
-enum WeightPlaces {
-    F32 {
-        weights: Range<usize>,
-    },
-    Int8 {
-        scales: Range<usize>,
-        weights: Range<usize>,
-    },
-    SparseInt8 {
-        starts: Range<usize>,
-        scales: Range<usize>,
-        bases: Range<usize>,
-        outputs: Range<usize>,
-        weights: Range<usize>,
-    },
 }
 
 /// What a model is, for people and programs.
@@ -280,9 +250,6 @@ impl Model {
     pub(super) fn member(&self, index: usize) -> MemberView<'_> {
         let places = &self.members[index];
         let settings = &self.settings.members[index];
-        let head = match &places.head {
-            HeadPlaces::Linear(linear) => Head::Linear(self.linear(places.columns, linear)),
-        };
         let calibration = match (&places.per_output, settings.calibration) {
             (Some([slopes, offsets]), _) => Calibration::PerOutput {
                 slopes: self.entries(slopes).into(),
@@ -300,36 +267,23 @@ impl Model {
                 .as_ref()
                 .map(|used| LexiconUse { lexicon: used.lexicon as usize, scale: used.scale }),
             embedding: settings.embedding(),
-            head,
+            head: places.head.view(&self.bytes),
             calibration,
         }
     }
 
-    fn linear(&self, columns: usize, places: &LinearPlaces) -> LinearHead<'_> {
-        let weights = match &places.weights {
-            WeightPlaces::F32 { weights } => Weights::F32(self.entries(weights).into()),
-            WeightPlaces::Int8 { scales, weights } => Weights::Int8 {
-                scales: self.entries(scales).into(),
-                weights: self.entries(weights).into(),
-            },
-            WeightPlaces::SparseInt8 { starts, scales, bases, outputs, weights } => {
-                Weights::SparseInt8 {
-                    starts: self.entries(starts).into(),
-                    scales: self.entries(scales).into(),
-                    bases: self.entries(bases).into(),
-                    outputs: self.entries(outputs).into(),
-                    weights: self.entries(weights).into(),
-                }
-            }
-        };
-        LinearHead { columns, bias: self.entries(&places.bias).into(), weights }
-    }
-
-    /// The entries of a section. Sections begin at multiples of 64 within bytes that begin at
-    /// a page, and their lengths were checked at opening.
     fn entries<T: bytemuck::AnyBitPattern>(&self, range: &Range<usize>) -> &[T] {
-        bytemuck::cast_slice(&self.bytes[range.clone()])
+        entries(&self.bytes, range)
     }
+}
+
+/// The entries of a section. Sections begin at multiples of 64 within bytes that begin at a
+/// page, and their lengths were checked at opening.
+pub(super) fn entries<'a, T: bytemuck::AnyBitPattern>(
+    bytes: &'a [u8],
+    range: &Range<usize>,
+) -> &'a [T] {
+    bytemuck::cast_slice(&bytes[range.clone()])
 }
 
 fn place_classes(settings: &Settings, sections: &mut Sections) -> Result<ClassPlaces, ModelError> {
@@ -386,21 +340,22 @@ fn place_member(
     index: usize,
     member: &MemberSettings,
 ) -> Result<MemberPlaces, ModelError> {
-    let mut columns = 0;
+    let (mut lexical_columns, mut embedding_columns) = (0, 0);
     if let Some(used) = &member.lexicon {
         let lexicon = settings.lexicons.get(used.lexicon as usize);
-        columns += lexicon.ok_or_else(|| unsound("a member of a missing lexicon"))?.columns();
+        lexical_columns =
+            lexicon.ok_or_else(|| unsound("a member of a missing lexicon"))?.columns();
     }
     if let Some(used) = member.embedding() {
         let encoder = settings.encoder.as_ref();
         let dimension = encoder.and_then(|encoder| encoder.dimension_of(used.view));
-        columns += dimension.ok_or_else(|| unsound("a member of a missing encoder"))?;
+        embedding_columns = dimension.ok_or_else(|| unsound("a member of a missing encoder"))?;
     }
     let outputs = settings.outputs as usize;
-    let section = |name: &str| format!("member.{index}.{name}");
+    let shape = HeadShape { lexical_columns, embedding_columns, outputs };
+    let section = |name: &str| member_section(index, name);
     Ok(MemberPlaces {
-        columns,
-        head: HeadPlaces::Linear(place_linear(member.head, columns, outputs, sections, &section)?),
+        head: place_head(&member.head, shape, sections, index)?,
         per_output: match member.calibration {
             CalibrationSettings::Temperature(_) => None,
             CalibrationSettings::PerOutput => Some([
@@ -411,38 +366,6 @@ fn place_member(
     })
 }
 
-fn place_linear(
-    kind: HeadKind,
-    columns: usize,
-    outputs: usize,
-    sections: &mut Sections,
-    section: &impl Fn(&str) -> String,
-) -> Result<LinearPlaces, ModelError> {
-    let padded = columns * stride(outputs);
-    Ok(LinearPlaces {
-        bias: sections.take::<f32>(&section("bias"), outputs)?,
-        weights: match kind {
-            HeadKind::F32 => {
-                WeightPlaces::F32 { weights: sections.take::<f32>(&section("weights"), padded)? }
-            }
-            HeadKind::Int8 => WeightPlaces::Int8 {
-                scales: sections.take::<f32>(&section("scales"), columns)?,
-                weights: sections.take::<i8>(&section("weights"), padded)?,
-            },
-            HeadKind::SparseInt8 => {
-                let weights = sections.take_any::<i8>(&section("weights"))?;
-                WeightPlaces::SparseInt8 {
-                    starts: sections.take::<u32>(&section("starts"), columns + 1)?,
-                    scales: sections.take::<f32>(&section("scales"), columns)?,
-                    bases: sections.take::<f32>(&section("bases"), columns)?,
-                    outputs: sections.take::<u16>(&section("outputs"), weights.len())?,
-                    weights,
-                }
-            }
-        },
-    })
-}
-
-fn unsound(what: &str) -> ModelError {
+pub(super) fn unsound(what: &str) -> ModelError {
     Damage::Settings(format!("they name {what}")).into()
 }

@@ -8,7 +8,7 @@ use super::spec::{MemberSpec, ModelSpec};
 use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
 use crate::classes::ClassSubset;
 use crate::encoder::{EmbeddingView, Embeddings, Encoder, TextEmbedding};
-use crate::head::{FeatureRow, Head};
+use crate::head::{FeatureRow, Head, HeadScratch};
 use crate::lexical::LexicalScratch;
 use crate::rows::{DenseRows, SparseRow, SparseRows};
 
@@ -23,6 +23,7 @@ const EVEN_ODDS: f32 = 0.5;
 pub struct Scratch {
     /// One for each lexicon of the model that was asked last.
     lexical: Vec<LexicalScratch>,
+    head: HeadScratch,
     scores: Vec<f32>,
     probabilities: Vec<f32>,
     rolled_up: Vec<f32>,
@@ -129,6 +130,7 @@ impl Model {
                 &member.calibration,
                 self.link(),
                 row,
+                &mut scratch.head,
                 &mut scratch.scores,
             );
             if members == 1 {
@@ -357,15 +359,15 @@ impl MemberSpec {
         let mut probabilities = DenseRows::zeros(count, self.head.outputs());
         let width = self.head.outputs().max(1);
         probabilities.values_mut().par_chunks_exact_mut(width).enumerate().for_each_init(
-            Vec::new,
-            |scores, (index, out)| {
+            <(HeadScratch, Vec<f32>)>::default,
+            |(scratch, scores), (index, out)| {
                 let row = FeatureRow {
                     lexical: lexical.map_or(SparseRow::EMPTY, |(rows, _)| rows.row(index)),
                     lexical_scale: lexical.map_or(1.0, |(_, scale)| scale),
                     embedding: embeddings.map_or(&[], |(rows, _)| rows.row(index)),
                     embedding_scale: embeddings.map_or(1.0, |(_, scale)| scale),
                 };
-                member_probabilities(&self.head, &self.calibration, link, row, scores);
+                member_probabilities(&self.head, &self.calibration, link, row, scratch, scores);
                 out.copy_from_slice(scores);
             },
         );
@@ -398,8 +400,9 @@ fn member_probabilities(
     calibration: &Calibration<'_>,
     link: Link,
     row: FeatureRow<'_>,
+    scratch: &mut HeadScratch,
     probabilities: &mut Vec<f32>,
 ) {
-    head.score(row, probabilities);
+    head.score(row, scratch, probabilities);
     calibration.apply(link, probabilities);
 }

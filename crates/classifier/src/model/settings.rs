@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Link;
 use crate::encoder::{EmbeddingUse, EmbeddingView};
+use crate::head::Activation;
 use crate::lexical::{BM25_FEATURE, FIRST_WORDS_FEATURE, HASHED_FEATURE, LexiconShape};
 
 /// The encoder whose embeddings a model reads.
@@ -50,7 +51,7 @@ pub(super) struct Requirements {
 
 /// Features of the format that this reader knows. A later kind of member, head, weighting or
 /// calibration adds a word to the files that use it, and older readers refuse those by name.
-pub(super) const KNOWN_FEATURES: [&str; 7] = [
+pub(super) const KNOWN_FEATURES: [&str; 10] = [
     "lexicon",
     BM25_FEATURE,
     FIRST_WORDS_FEATURE,
@@ -58,6 +59,9 @@ pub(super) const KNOWN_FEATURES: [&str; 7] = [
     "embedding",
     LAYERS_FEATURE,
     "linear",
+    "network",
+    "neighbours",
+    "kernel",
 ];
 /// The word of models that read the view of all layers.
 pub(super) const LAYERS_FEATURE: &str = "embedding_layers";
@@ -90,7 +94,7 @@ pub(super) struct MemberSettings {
     /// none.
     #[serde(default = "pooled", skip_serializing_if = "is_pooled")]
     pub embedding_view: EmbeddingView,
-    pub head: HeadKind,
+    pub head: HeadSettings,
     pub calibration: CalibrationSettings,
 }
 
@@ -116,10 +120,35 @@ pub(super) struct LexiconUseSettings {
     pub scale: f32,
 }
 
-/// How a head's weights lie in the file.
+/// A head's kind and what its arrays do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum HeadSettings {
+    Network {
+        width: u32,
+        activation: Activation,
+        hidden: WeightKind,
+        output: WeightKind,
+    },
+    Neighbours {
+        rows: u32,
+        neighbours: u32,
+        sharpness: f32,
+    },
+    Kernel {
+        rows: u32,
+        decay: f32,
+        weights: WeightKind,
+    },
+    /// Linear heads, which are older than the others, are named by their weights alone.
+    #[serde(untagged)]
+    Linear(WeightKind),
+}
+
+/// How weights lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum HeadKind {
+pub(super) enum WeightKind {
     F32,
     Int8,
     SparseInt8,

@@ -10,14 +10,15 @@ use corral_types::BlobHash;
 
 use super::error::{ModelError, PartsError};
 use super::format::FileBuilder;
+use super::heads::{add_head, feature, member_section, settings_of};
 use super::settings::{
-    CalibrationSettings, EncoderNeed, HeadKind, LAYERS_FEATURE, LexiconUseSettings, MemberSettings,
-    Settings, Thresholds,
+    CalibrationSettings, EncoderNeed, LAYERS_FEATURE, LexiconUseSettings, MemberSettings, Settings,
+    Thresholds,
 };
 use crate::calibration::{Calibration, Link};
 use crate::classes::{ClassArrays, ClassEntry};
 use crate::encoder::{EmbeddingUse, EmbeddingView};
-use crate::head::{Head, LinearHead, Weights};
+use crate::head::Head;
 use crate::lexical::Lexicon;
 
 /// Members of one model. Ensembles gain nothing from more, and the header holds no more.
@@ -138,7 +139,12 @@ impl ModelSpec {
     }
 
     fn settings(&self) -> Settings {
-        let mut requires = vec!["linear".to_owned()];
+        let mut requires: Vec<String> = Vec::new();
+        for word in self.members.iter().map(|member| feature(&member.head)) {
+            if !requires.iter().any(|known| known == word) {
+                requires.push(word.to_owned());
+            }
+        }
         if !self.lexicons.is_empty() {
             requires.push("lexicon".to_owned());
         }
@@ -258,9 +264,7 @@ fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
         embedding_scale: member.featurizer.embedding.map(|used| used.scale),
         embedding_view: (member.featurizer.embedding)
             .map_or(EmbeddingView::Pooled, |used| used.view),
-        head: match &member.head {
-            Head::Linear(head) => linear_kind(head),
-        },
+        head: settings_of(&member.head),
         calibration: match member.calibration {
             Calibration::Temperature(temperature) => CalibrationSettings::Temperature(temperature),
             Calibration::PerOutput { .. } => CalibrationSettings::PerOutput,
@@ -268,39 +272,11 @@ fn member_settings(member: &MemberSpec, share: f32) -> MemberSettings {
     }
 }
 
-const fn linear_kind(head: &LinearHead<'_>) -> HeadKind {
-    match head.weights {
-        Weights::F32(_) => HeadKind::F32,
-        Weights::Int8 { .. } => HeadKind::Int8,
-        Weights::SparseInt8 { .. } => HeadKind::SparseInt8,
-    }
-}
-
 fn add_member(file: &mut FileBuilder, index: usize, member: &MemberSpec) {
-    let section = |name: &str| format!("member.{index}.{name}");
-    match &member.head {
-        Head::Linear(head) => add_linear(file, head, &section),
-    }
+    let section = |name: &str| member_section(index, name);
+    add_head(file, index, &member.head);
     if let Calibration::PerOutput { slopes, offsets } = &member.calibration {
         file.add(&section("slopes"), slopes);
         file.add(&section("offsets"), offsets);
-    }
-}
-
-fn add_linear(file: &mut FileBuilder, head: &LinearHead<'_>, section: &impl Fn(&str) -> String) {
-    file.add(&section("bias"), &head.bias);
-    match &head.weights {
-        Weights::F32(weights) => file.add(&section("weights"), weights),
-        Weights::Int8 { scales, weights } => {
-            file.add(&section("scales"), scales);
-            file.add(&section("weights"), weights);
-        }
-        Weights::SparseInt8 { starts, scales, bases, outputs, weights } => {
-            file.add(&section("starts"), starts);
-            file.add(&section("scales"), scales);
-            file.add(&section("bases"), bases);
-            file.add(&section("outputs"), outputs);
-            file.add(&section("weights"), weights);
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! The full check of a model's entries, done once when a file comes from outside.
 
 use super::error::Damage;
+use super::heads::check_head;
 use super::open::Model;
 use crate::calibration::Calibration;
-use crate::head::{Head, LinearHead, Weights};
 use crate::lexical::is_sound;
 
 /// Checks every entry that points to another, and that weights are numbers.
@@ -46,9 +46,7 @@ fn check_classes(model: &Model) -> Result<(), Damage> {
 fn check_member(model: &Model, index: usize) -> Result<(), Damage> {
     let member = model.member(index);
     let section = |name: &str| format!("member.{index}.{name}");
-    match &member.head {
-        Head::Linear(head) => check_linear(head, section)?,
-    }
+    check_head(&member.head, index)?;
     match &member.calibration {
         Calibration::Temperature(_) => Ok(()),
         Calibration::PerOutput { slopes, offsets } => {
@@ -58,29 +56,14 @@ fn check_member(model: &Model, index: usize) -> Result<(), Damage> {
     }
 }
 
-fn check_linear(head: &LinearHead<'_>, section: impl Fn(&str) -> String) -> Result<(), Damage> {
-    finite(&head.bias, || section("bias"))?;
-    match &head.weights {
-        Weights::F32(weights) => finite(weights, || section("weights")),
-        Weights::Int8 { scales, .. } => finite(scales, || section("scales")),
-        Weights::SparseInt8 { starts, scales, bases, outputs, weights } => {
-            let covers = starts.first() == Some(&0)
-                && starts.is_sorted()
-                && starts.last().is_some_and(|&end| end as usize == weights.len());
-            require(covers, || section("starts"), "starts that fall or miss the entries")?;
-            let count = head.outputs();
-            let in_range = outputs.iter().all(|&output| usize::from(output) < count);
-            require(in_range, || section("outputs"), "outputs that do not exist")?;
-            finite(scales, || section("scales"))?;
-            finite(bases, || section("bases"))
-        }
-    }
-}
-
-fn finite(numbers: &[f32], section: impl Fn() -> String) -> Result<(), Damage> {
+pub(super) fn finite(numbers: &[f32], section: impl Fn() -> String) -> Result<(), Damage> {
     require(numbers.iter().all(|number| number.is_finite()), section, "numbers that are not finite")
 }
 
-fn require(sound: bool, section: impl Fn() -> String, what: &'static str) -> Result<(), Damage> {
+pub(super) fn require(
+    sound: bool,
+    section: impl Fn() -> String,
+    what: &'static str,
+) -> Result<(), Damage> {
     if sound { Ok(()) } else { Err(Damage::Entries { section: section(), what }) }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use corral_classifier::{
-    Accents, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, Embeddings,
-    Encoder, EncoderNeed, Featurizer, Grams, Head, LexicalConfig, Lexicon, LexiconUse, LinearHead,
-    Link, MemberSpec, ModelSpec, Normalisation, Precision, ShortestToken, SparseRows, Thresholds,
-    ViewRows, Vocabulary, Weighting,
+    Accents, Activation, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView,
+    Embeddings, Encoder, EncoderNeed, Featurizer, Grams, Head, KernelHead, LexicalConfig, Lexicon,
+    LexiconUse, LinearHead, Link, MemberSpec, ModelSpec, NeighboursHead, NetworkHead,
+    Normalisation, Precision, ShortestToken, SparseRows, StoredRows, Thresholds, ViewRows,
+    Vocabulary, Weighting,
 };
 use corral_types::BlobHash;
 
@@ -237,5 +238,61 @@ pub fn later_sample(link: Link) -> ModelSpec {
     spec.members[3].featurizer = Featurizer::embedding(EmbeddingView::Layers);
     spec.members[3].head = head(dimension(EmbeddingView::Layers));
     spec.encoder.as_mut().unwrap().layers_dimension = Some(dimension(EmbeddingView::Layers) as u32);
+    spec
+}
+
+/// The sample with members whose heads are not linear: networks over a lexicon and over both,
+/// neighbours, and a kernel of embeddings beside a lexicon.
+pub fn sample_of_every_head(link: Link) -> ModelSpec {
+    let mut spec = later_sample(link);
+    let mut numbers = Numbers::new(29);
+    let columns = spec.lexicons[1].columns();
+    let lexicon = Some(LexiconUse { lexicon: 1, scale: 0.5 });
+    let joined = Featurizer {
+        lexicon,
+        embedding: Some(EmbeddingUse { view: EmbeddingView::Pooled, scale: 2.0 }),
+    };
+    let mut layer = |columns: usize, outputs: usize, precision| {
+        let weights: Vec<f32> = (0..columns * outputs).map(|_| numbers.number()).collect();
+        let bias = (0..outputs).map(|_| numbers.number()).collect();
+        LinearHead::from_column_major(&weights, bias, precision).unwrap()
+    };
+    let bag = NetworkHead::new(
+        layer(columns, 3, Precision::Int8),
+        Activation::Identity,
+        layer(3, OUTPUTS, Precision::F32),
+    );
+    let rectified = NetworkHead::new(
+        layer(columns + 8, 6, Precision::SparseInt8 { smallest: 0.1 }),
+        Activation::Rectified,
+        layer(6, OUTPUTS, Precision::Int8),
+    );
+    let kept = embeddings(&TEXTS);
+    let mut stored = StoredRows::new(8).unwrap();
+    let mut neighbours = NeighboursHead::new(OUTPUTS, 8, 3, 12.0).unwrap();
+    for (index, row) in kept.view(EmbeddingView::Pooled).unwrap().iter().enumerate() {
+        stored.push(row).unwrap();
+        let class = (index % OUTPUTS) as u32;
+        if index % 3 == 0 {
+            neighbours.push(row, &[class, 4], &[0.75, 0.25]).unwrap();
+        } else {
+            neighbours.push(row, &[class], &[1.0]).unwrap();
+        }
+    }
+    let weights = layer(columns + TEXTS.len(), OUTPUTS, Precision::Int8);
+    let kernel = KernelHead::new(3.0, stored, weights).unwrap();
+    let mut add = |name: &str, featurizer, head: Head<'static>| {
+        spec.members.push(MemberSpec {
+            name: name.to_owned(),
+            featurizer,
+            head,
+            calibration: Calibration::Temperature(0.9),
+            weight: 1.0,
+        });
+    };
+    add("bag", Featurizer { lexicon, embedding: None }, bag.unwrap().into());
+    add("rectified", joined, rectified.unwrap().into());
+    add("neighbours", Featurizer::embedding(EmbeddingView::Pooled), neighbours.into());
+    add("kernel", joined, kernel.into());
     spec
 }

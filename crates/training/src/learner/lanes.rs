@@ -19,7 +19,7 @@
 pub const LANES: usize = 16;
 
 /// One value for each of sixteen classes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Lanes(pub [f32; LANES]);
 

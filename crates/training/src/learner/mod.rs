@@ -4,9 +4,14 @@
 //! asks of a kind is a method of it. Each kind's mathematics has a module that reads rows and
 //! writes weights in blocks of sixteen classes.
 
+mod blocks;
+mod cholesky;
 mod dense;
+mod kernel;
 mod lanes;
 mod linear_head;
+mod neighbours;
+mod network;
 mod one_vs_rest;
 mod regression;
 mod row_problem;
@@ -17,12 +22,13 @@ mod svm;
 
 use std::time::Duration;
 
-use corral_classifier::Head;
+use corral_classifier::{Head, Link};
 
+pub use kernel::MAX_KERNEL_ROWS;
 pub use lanes::{LANES, Lanes};
 pub use linear_head::HeadBudget;
 pub use rows::{DenseView, FeatureRows, SparseView};
-pub use settings::{Abilities, CpuNanos, FitEffort, LearnerSettings};
+pub use settings::{Abilities, FitEffort, FitShape, LearnerSettings};
 pub use softmax::{SoftmaxSettings, SoftmaxTargets, SoftmaxWeights, fit as fit_softmax};
 pub use svm::{BlockTargets, BlockWeights, SvmSettings, fit_block as fit_svm_block};
 
@@ -43,6 +49,8 @@ pub struct Problem<'a> {
     pub row_weights: &'a [f32],
     /// What an example of each class counts; 1 is usual.
     pub class_weights: &'a [f32],
+    /// Whether rows have one class, or any number.
+    pub link: Link,
     pub seed: u64,
     /// Asked between passes whether to give up.
     pub stop: &'a (dyn Fn() -> bool + Sync),
