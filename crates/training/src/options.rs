@@ -64,7 +64,7 @@ const DEFAULT_MODEL_BYTES: u64 = 54 << 20;
 /// quick bracket.
 const DEFAULT_CHECKPOINT_EVERY_MS: u64 = 10_000;
 /// More members add hundredths of a point and make each prediction slower.
-const DEFAULT_MEMBERS: usize = 3;
+const DEFAULT_MEMBERS: usize = 4;
 
 impl Default for TrainOptions {
     fn default() -> Self {

@@ -113,13 +113,17 @@ impl TaskShape {
         featurizer.view().and_then(|view| self.widths.of(view)).unwrap_or(0)
     }
 
-    /// The seconds of CPU that one fit on a share of the rows takes.
-    fn fit_seconds(&self, candidate: &Candidate, share: f64) -> f64 {
+    /// The seconds of CPU that one fit on a share of the rows takes, by estimate.
+    pub fn fit_seconds(&self, candidate: &Candidate, share: f64) -> f64 {
         let sparse = if candidate.featurizer.reads_lexicon() { self.entries } else { 0 };
+        // The norms that features are brought to: a lexicon's blocks have norm 1 each.
+        let lexical = if candidate.featurizer.reads_lexicon() { 2.0 } else { 0.0 };
+        let scale = candidate.featurizer.embedding.map_or(0.0, |used| f64::from(used.scale));
         candidate.learner.cpu_seconds(&FitShape {
             rows: share * self.texts as f64,
             sparse_entries: share * sparse as f64,
             dense_width: self.width_of(&candidate.featurizer) as f64,
+            squared_norm: lexical + scale * scale,
             classes: self.classes,
         })
     }
@@ -175,6 +179,9 @@ pub struct Plan {
     pub folds: usize,
     /// Fits by folds, of all trials together.
     pub folds_planned: usize,
+    /// CPU seconds after which, by estimate, no more trials begin; unbounded where their number
+    /// was given.
+    pub search_seconds: f64,
     pub estimate: Estimate,
     /// CPU seconds by phase: features, search, refit. Progress is told by their shares.
     pub phase_seconds: [f64; 3],
@@ -261,7 +268,11 @@ impl Plan {
             wall_seconds: cpu_seconds / threads as f64,
             memory_bytes: needed,
         };
-        Ok(Self { schedule, folds, folds_planned, estimate, phase_seconds })
+        let search_seconds = match options.trials {
+            None if options.replay.is_empty() => budget_seconds(threads, options),
+            _ => f64::INFINITY,
+        };
+        Ok(Self { schedule, folds, folds_planned, search_seconds, estimate, phase_seconds })
     }
 }
 
@@ -288,6 +299,12 @@ fn candidates(space: &Space, options: &TrainOptions) -> Vec<Candidate> {
     if options.replay.is_empty() { space.samples() } else { options.replay.clone() }
 }
 
+/// The CPU seconds that a search's trials may take by estimate.
+fn budget_seconds(threads: usize, options: &TrainOptions) -> f64 {
+    let budget = options.budget_ms.map_or(DEFAULT_BUDGET, Duration::from_millis);
+    budget.as_secs_f64() * threads as f64
+}
+
 /// The trials and rungs for a task whose fits take so many seconds of CPU on average.
 fn schedule(
     shape: &TaskShape,
@@ -303,8 +320,7 @@ fn schedule(
         let candidates = options.replay.clone();
         return Ok(Schedule::Replay { candidates, at_once: LEAST_IN_BRACKET });
     }
-    let budget = options.budget_ms.map_or(DEFAULT_BUDGET, Duration::from_millis);
-    let cpu_seconds = budget.as_secs_f64() * threads as f64;
+    let cpu_seconds = budget_seconds(threads, options);
     let affordable = |rungs: &[Rung]| {
         let trial_folds = share_reaching(rungs)
             .map(|(rung, new_folds, share)| share * new_folds as f64 * rung.row_share);

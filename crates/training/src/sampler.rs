@@ -52,6 +52,8 @@ const DRAWS: usize = 24;
 const EVEN_EVERY: usize = 6;
 /// The weight of "any value alike" in each density, in trials.
 const PRIOR_WEIGHT: f64 = 1.0;
+/// How much of its promise a point loses for each time its cost is e-fold.
+const COST_WEIGHT: f64 = 0.4;
 /// The width of a kernel around a trial's value when there is one trial; it narrows as more
 /// come, down to the least.
 const WIDEST_KERNEL: f64 = 0.5;
@@ -70,18 +72,27 @@ impl Sampler {
         Self { families, seed }
     }
 
-    /// The point to try as the trial `number`, given those tried before.
-    pub fn propose(&self, number: usize, tried: &[Observation]) -> Point {
+    /// The point to try as the trial `number`, given those tried before. `cost` is what trying a
+    /// point takes, in any unit: of points that promise alike the cheaper is taken.
+    pub fn propose(
+        &self,
+        number: usize,
+        tried: &[Observation],
+        cost: &dyn Fn(&Point) -> f64,
+    ) -> Point {
         let mut random = Random::new(self.seed, 0x7470_6500_0000 ^ number as u64);
         let told: Vec<&Observation> = tried.iter().filter(|one| one.goodness.is_finite()).collect();
         if told.len() < LEAST_OBSERVATIONS || number.is_multiple_of(EVEN_EVERY) {
             return self.even(&mut random);
         }
         let (better, rest) = divide(told);
-        let density = |side: &[&Observation], point: &Point| self.log_density(side, point);
+        let promise = |point: &Point| {
+            let ratio = self.log_density(&better, point) - self.log_density(&rest, point);
+            ratio - COST_WEIGHT * cost(point).max(f64::MIN_POSITIVE).ln()
+        };
         (0..DRAWS)
             .map(|_| self.draw(&better, &mut random))
-            .map(|point| (density(&better, &point) - density(&rest, &point), point))
+            .map(|point| (promise(&point), point))
             .reduce(|best, next| if next.0 > best.0 { next } else { best })
             .map(|(_, point)| point)
             .expect("several were drawn")
@@ -238,7 +249,7 @@ mod tests {
         let mut tried = Vec::new();
         for number in 0..trials {
             let shown: &[Observation] = if learning { &tried } else { &[] };
-            let point = sampler.propose(number, shown);
+            let point = sampler.propose(number, shown, &|_| 1.0);
             assert_eq!(point.values.len(), sampler.families[point.family].0.len());
             for (value, parameter) in point.values.iter().zip(&sampler.families[point.family].0) {
                 match *parameter {
@@ -264,14 +275,38 @@ mod tests {
         let sampler = Sampler::new(families(), 3);
         let tried: Vec<Observation> = (0..40)
             .map(|number| {
-                let point = sampler.propose(number, &[]);
+                let point = sampler.propose(number, &[], &|_| 1.0);
                 Observation { goodness: goodness(&point), point }
             })
             .collect();
-        assert_eq!(sampler.propose(41, &tried), sampler.propose(41, &tried));
-        assert_ne!(sampler.propose(41, &tried), sampler.propose(43, &tried));
+        assert_eq!(sampler.propose(41, &tried, &|_| 1.0), sampler.propose(41, &tried, &|_| 1.0));
+        assert_ne!(sampler.propose(41, &tried, &|_| 1.0), sampler.propose(43, &tried, &|_| 1.0));
         let other = Sampler::new(families(), 4);
-        assert_ne!(sampler.propose(41, &tried), other.propose(41, &tried));
+        assert_ne!(sampler.propose(41, &tried, &|_| 1.0), other.propose(41, &tried, &|_| 1.0));
+    }
+
+    #[test]
+    fn of_points_that_promise_alike_the_cheaper_is_tried() {
+        let families = vec![Parameters(vec![Parameter::Unit])];
+        let dear = |point: &Point| if point.values[0] > 0.5 { 20.0 } else { 1.0 };
+        let share = |cost: &dyn Fn(&Point) -> f64| {
+            let mut low = 0;
+            for seed in 0..100 {
+                let sampler = Sampler::new(families.clone(), seed);
+                let tried: Vec<Observation> = (0..30)
+                    .map(|at| at as f64 / 29.0)
+                    .map(|value| Observation {
+                        point: Point { family: 0, values: vec![value] },
+                        goodness: -(value - 0.5).abs(),
+                    })
+                    .collect();
+                low += usize::from(sampler.propose(31, &tried, cost).values[0] < 0.5);
+            }
+            low
+        };
+        let (even, aware) = (share(&|_| 1.0), share(&dear));
+        assert!((30..=70).contains(&even), "{even} of 100");
+        assert!(aware > 90, "{aware} of 100");
     }
 
     #[test]
@@ -279,7 +314,7 @@ mod tests {
         let sampler = Sampler::new(families(), 3);
         let point = Point { family: 2, values: Vec::new() };
         let tried = vec![Observation { point, goodness: f64::NAN }; 30];
-        assert_eq!(sampler.propose(13, &tried), sampler.propose(13, &[]));
+        assert_eq!(sampler.propose(13, &tried, &|_| 1.0), sampler.propose(13, &[], &|_| 1.0));
     }
 
     #[test]

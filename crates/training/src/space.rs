@@ -41,7 +41,7 @@ const SVM_COSTS: Range = Range::Log { low: 0.03, high: 4.0 };
 const SOFTMAX_COSTS: Range = Range::Log { low: 1.0, high: 100.0 };
 const EMBEDDING_SVM_COSTS: Range = Range::Log { low: 0.1, high: 20.0 };
 /// What an embedding is multiplied by beside a lexicon, whose blocks have norm 1 each.
-const SCALES: Range = Range::Log { low: 0.5, high: 5.0 };
+const SCALES: Range = Range::Log { low: 0.5, high: 8.0 };
 
 impl Space {
     /// The families that a task's data, labels and encoder allow.
@@ -67,7 +67,7 @@ impl Space {
                 EmbeddingView::Pooled => {
                     &[(0, &[0.0, 2.0, 0.3]), (5, &[0.0, 1.0, 0.5]), (9, &[0.0, 3.0, 0.1])]
                 }
-                EmbeddingView::Layers => &[(4, &[0.0, 3.0, 0.3])],
+                EmbeddingView::Layers => &[(4, &[2.0, 3.0, 0.5])],
             };
             families.add(
                 &[lexicon, SCALES, SVM_COSTS],
@@ -261,8 +261,15 @@ fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
     if shape.text_bytes > SEVERAL_LEXICONS_BYTES {
         return vec![usual];
     }
-    let of = |preset: LexiconSettings| preset.for_texts(shape.texts);
-    vec![usual, of(LexiconSettings::WORDS), of(LexiconSettings::FIRST_WORDS)]
+    [
+        LexiconSettings::WORDS_AND_CHARACTERS,
+        LexiconSettings::WORDS,
+        LexiconSettings::FIRST_WORDS,
+        LexiconSettings::BM25,
+        LexiconSettings::CHARACTERS,
+    ]
+    .map(|settings| settings.for_texts(shape.texts))
+    .to_vec()
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ impl Run<'_> {
         let context = SearchContext {
             plan: &plan,
             space: &space,
+            shape: &expected,
             observer: self.observer,
             progress: &progress,
             checkpoint_every: Duration::from_millis(options.checkpoint_every_ms),

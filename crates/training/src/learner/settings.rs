@@ -66,6 +66,8 @@ pub struct FitShape {
     /// Entries of all sparse rows.
     pub sparse_entries: f64,
     pub dense_width: f64,
+    /// The norm of a row, squared.
+    pub squared_norm: f64,
     pub classes: usize,
 }
 
@@ -111,7 +113,7 @@ impl LearnerSettings {
     /// for nothing, by times measured on Banking77, CLINC150 and O*NET on one core of a server
     /// of 2023.
     pub fn cpu_seconds(&self, shape: &FitShape) -> f64 {
-        let FitShape { rows, sparse_entries, dense_width, classes } = *shape;
+        let FitShape { rows, sparse_entries, dense_width, squared_norm, classes } = *shape;
         let blocks = blocks_for(classes) as f64;
         let linear = |sparse_nanos: f64, dense_nanos: f64| {
             blocks * (sparse_entries * sparse_nanos + rows * dense_width * dense_nanos)
@@ -119,8 +121,14 @@ impl LearnerSettings {
         let stored = rows.min(MAX_KERNEL_ROWS as f64);
         let compared = 0.25 * rows * dense_width * COMPARISON_NANOS;
         let nanos = match *self {
-            Self::LinearSvm { .. } => linear(45.0, 14.0),
-            Self::Softmax { .. } => linear(50.0, 25.0),
+            // The harder examples are pressed into their class, the more passes it takes.
+            // Exponents measured on embeddings of TREC, over the search's ranges.
+            Self::LinearSvm { cost } => {
+                linear(45.0, 14.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+            }
+            Self::Softmax { cost } => {
+                linear(50.0, 25.0) * (f64::from(cost) / 5.0 * squared_norm).powf(0.6).max(1.0)
+            }
             Self::Neighbours { .. } => rows * compared,
             Self::KernelRidge { .. } => {
                 let applied = 0.25 * rows * (blocks + EXPONENTIAL_NANOS);

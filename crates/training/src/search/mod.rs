@@ -20,7 +20,7 @@ use self::progress::SearchProgress;
 use crate::checkpoint;
 use crate::error::TrainError;
 use crate::observer::Observer;
-use crate::plan::{Candidate, Plan, Schedule};
+use crate::plan::{Candidate, Plan, Schedule, TaskShape};
 use crate::progress::Progress;
 use crate::sampler::{Observation, Point, Sampler};
 use crate::space::Space;
@@ -38,6 +38,8 @@ pub struct Found {
 pub struct SearchContext<'a> {
     pub plan: &'a Plan,
     pub space: &'a Space,
+    /// The task, by which the cost of candidates is estimated.
+    pub shape: &'a TaskShape,
     pub observer: &'a dyn Observer,
     pub progress: &'a Progress<'a>,
     /// The least time between two checkpoints.
@@ -98,7 +100,7 @@ pub fn run(
     let sampler = context.space.sampler(bench.seed);
     let progress = SearchProgress::new(bench, context, &trials);
     let mut told = Instant::now();
-    while trials.len() < planned {
+    while trials.len() < planned && !is_spent(bench, context, &trials) {
         if trials.iter().any(|trial| trial.outcome.is_some()) {
             context.ending.allow();
         }
@@ -120,7 +122,19 @@ pub fn run(
         }
     }
     context.ending.forbid();
-    Ok(Found { left_out: planned - trials.len(), trials })
+    let left_out =
+        if is_spent(bench, context, &trials) { 0 } else { planned.saturating_sub(trials.len()) };
+    Ok(Found { left_out, trials })
+}
+
+/// Whether trials have taken, by estimate and not by the clock, what the search may take.
+fn is_spent(bench: &Workbench<'_>, context: &SearchContext<'_>, trials: &[Trial]) -> bool {
+    let folds = bench.folds.count as f64;
+    let seconds = |trial: &Trial| {
+        let fit = context.shape.fit_seconds(&trial.report.candidate, 1.0 - folds.recip());
+        fit * trial.report.fold_scores.len() as f64
+    };
+    trials.iter().map(seconds).sum::<f64>() >= context.plan.search_seconds
 }
 
 /// The candidates that climb together next.
@@ -146,7 +160,7 @@ fn next_bracket(
             for number in done..(done + count).min(*planned) {
                 let point = match context.space.starts().get(number) {
                     Some(start) => start.clone(),
-                    None => propose_new(context.space, sampler, number, &tried, &points),
+                    None => propose_new(context, sampler, number, &tried, &points),
                 };
                 points.push(point);
             }
@@ -158,7 +172,7 @@ fn next_bracket(
 
 /// A point whose candidate was not tried; should none come up, one that was.
 fn propose_new(
-    space: &Space,
+    context: &SearchContext<'_>,
     sampler: &Sampler,
     number: usize,
     tried: &[Observation],
@@ -169,12 +183,14 @@ fn propose_new(
     const ATTEMPTS: usize = 16;
     /// Keeps the proposals of one trial's attempts apart from other trials'.
     const ATTEMPT_STRIDE: usize = 1 << 20;
+    let space = context.space;
+    let cost = |point: &Point| context.shape.fit_seconds(&space.candidate(point), 1.0);
     let known = |candidate: Candidate| {
         let points = tried.iter().map(|one| &one.point).chain(beside);
         points.into_iter().any(|point| space.candidate(point) == candidate)
     };
-    let mut proposals =
-        (0..ATTEMPTS).map(|attempt| sampler.propose(number + attempt * ATTEMPT_STRIDE, tried));
+    let mut proposals = (0..ATTEMPTS)
+        .map(|attempt| sampler.propose(number + attempt * ATTEMPT_STRIDE, tried, &cost));
     let first = proposals.next().expect("there are several");
     if !known(space.candidate(&first)) {
         return first;
