@@ -9,7 +9,10 @@ use corral_catalog::{
 use corral_data::LabelArity;
 use corral_datasets::{LoadedTaxonomy, OpenSet};
 use corral_jobs::{CompletionError, FinishedWork, JobRequest};
-use corral_training::{EmbeddingWidths, LabelKind, Plan, Report, TaskShape, TrainOptions};
+use corral_training::{
+    EmbeddingWidths, LabelKind, Metric, Plan, Report, TaskShape, TrainOptions, TrialEnding,
+    TrialReport,
+};
 use corral_types::{
     BlobHash, DatasetId, ErrorKind, Explain, Failure, MIB, ModelId, Name, TaxonomyId, Timestamp,
 };
@@ -249,6 +252,24 @@ pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, Comp
     Ok(result)
 }
 
+/// What a trial is worth and what it took; of one that was stopped early, on the folds it saw.
+fn run_metrics(report: &Report, trial: &TrialReport) -> Value {
+    let mut metrics = json!({
+        report.metric.as_str(): trial.score,
+        "folds": trial.fold_scores.len(),
+        "head_bytes": trial.head_bytes,
+        "fit_cpu_seconds": trial.fit_cpu_seconds,
+        "wall_seconds": trial.wall_seconds,
+    });
+    if let Some(evaluation) = &trial.evaluation {
+        for metric in [Metric::Accuracy, Metric::MacroF1, Metric::Top5, Metric::LogLoss] {
+            metrics[metric.as_str()] = json!(metric.value(evaluation));
+        }
+        metrics["ece"] = json!(evaluation.ece);
+    }
+    metrics
+}
+
 async fn record_trials(
     catalog: &dyn Catalog,
     work: &FinishedWork,
@@ -259,15 +280,13 @@ async fn record_trials(
         .iter()
         .map(|trial| RunRecord {
             number: u32::try_from(trial.number).unwrap_or(u32::MAX),
-            status: RunStatus::Finished,
+            status: match trial.ending {
+                TrialEnding::Complete => RunStatus::Finished,
+                TrialEnding::StoppedEarly => RunStatus::Stopped,
+            },
             params_json: json!({"name": trial.candidate.name(), "candidate": trial.candidate})
                 .to_string(),
-            metrics_json: json!({
-                report.metric.as_str(): trial.score,
-                "fit_cpu_seconds": trial.fit_cpu_seconds,
-                "wall_seconds": trial.wall_seconds,
-            })
-            .to_string(),
+            metrics_json: run_metrics(report, trial).to_string(),
             started: trial.started_at,
             ended: Some(trial.ended_at),
         })

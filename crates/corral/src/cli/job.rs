@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use corral_server::api::{JobDetail, LogPage, Page, ProbeRequest, RunDetail};
+use corral_server::api::{JobDetail, LogPage, Page, ProbeRequest};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
 use serde_json::json;
 
@@ -42,8 +42,6 @@ pub enum JobCommand {
     Cancel { job: String },
     /// End a job early and keep what it has
     Finish { job: String },
-    /// List the trials of a training job
-    Runs { job: String },
     /// Run a job that takes memory and time and nothing else
     Probe {
         /// Memory to fill, such as 500MiB
@@ -119,15 +117,6 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
                 client.json(client.post(&["v1", "jobs", &job, "finish"])).await?;
             context.output.show(&detail, |job| format!("{} is {}", job.id, job.state));
         }
-        JobCommand::Runs { job } => {
-            let items: Vec<RunDetail> = client.list(&["v1", "jobs", &job, "runs"]).await?;
-            context.output.show(&Page { items, next: None }, |page| {
-                let rows = page.items.iter().map(|run| {
-                    [run.run.to_string(), run.status.clone(), run.name.clone(), metrics(run)]
-                });
-                table(["#run", "status", "name", "metrics"], rows)
-            });
-        }
         JobCommand::Probe {
             allocate,
             steps,
@@ -193,14 +182,6 @@ async fn print_logs(
             None => tokio::time::sleep(FOLLOW_PAUSE).await,
         }
     }
-}
-
-fn metrics(run: &RunDetail) -> String {
-    let metrics = run.metrics.as_object().into_iter().flatten();
-    metrics
-        .filter_map(|(name, value)| Some(format!("{name} {:.4}", value.as_f64()?)))
-        .collect::<Vec<_>>()
-        .join("  ")
 }
 
 fn describe(job: &JobDetail) -> String {

@@ -10,6 +10,7 @@ mod job;
 mod model;
 mod predict;
 mod processes;
+mod run;
 mod taxonomy;
 mod train;
 mod up;
@@ -62,6 +63,9 @@ enum Command {
     /// Look at and end background jobs
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Look at and compare the trials of searches
+    #[command(subcommand)]
+    Run(run::RunCommand),
     /// Look at, export and import models
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -176,6 +180,7 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Taxonomy(command) => taxonomy::run(command, context).await,
         Command::Train(args) => train::run(args, context).await,
         Command::Job(command) => job::run(command, context).await,
+        Command::Run(command) => run::run(command, context).await,
         Command::Model(command) => model::run(command, context).await,
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,

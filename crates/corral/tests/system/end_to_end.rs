@@ -28,9 +28,16 @@ fn a_file_becomes_an_endpoint_that_answers() {
     for metric in ["macro_f1", "top_5", "ece"] {
         assert!(trained["test"][metric].is_number() && trained["cv"][metric].is_number());
     }
-    let runs = corral.json(&["job", "runs", trained["job"].as_str().unwrap()]);
+    let job = trained["job"].as_str().unwrap();
+    let runs = corral.json(&["run", "ls", "--job", job, "--sort", "accuracy"]);
     assert!(runs["items"].as_array().unwrap().len() >= 2);
     assert_eq!(runs["items"][0]["status"], "FINISHED");
+    let csv = corral.run(&["run", "ls", "--job", job, "--csv"]);
+    assert!(csv.lines().next().unwrap().contains("learner.kind"), "{csv}");
+    assert_eq!(csv.lines().count(), 1 + runs["items"].as_array().unwrap().len());
+    let compared = corral.run(&["run", "compare", "--job", job, "1", "2"]);
+    assert!(compared.contains("accuracy") || compared.contains("name"), "{compared}");
+    assert_eq!(corral.json(&["run", "show", "--job", job, "2"])["run"], 2);
 
     corral.run(&["deploy", "support", "--name", "support"]);
     let question = "my parcel was lost on the way";
