@@ -56,8 +56,10 @@ pub const BM25_K1: f32 = 1.2;
 pub const BM25_B: f32 = 0.75;
 
 /// From this many texts on an n-gram must stand in two of them: those that stand in one are
-/// most of a vocabulary, and few texts to come will have them.
-const TEXTS_WITH_RARE_GRAMS: usize = 30_000;
+/// half of a vocabulary, and few texts to come will have them. By cross-validation on the train
+/// rows of TREC (5,452 texts) and Banking77 (10,003) a linear SVM is 0.1 to 0.6 points better
+/// without them, and its head half as large.
+const TEXTS_WITH_RARE_GRAMS: usize = 5_000;
 
 impl LexiconSettings {
     /// What published linear baselines on short texts use: words of 1 to 2 and characters of
