@@ -2,22 +2,13 @@
 
 use std::process::Command;
 
-use anyhow::ensure;
-
 use super::report::Figure;
-use super::{REPETITIONS, build, data, example, json_of, number, root};
+use super::{REPETITIONS, data, example, installed_encoder, json_of, number, root};
 
 pub fn run() -> anyhow::Result<Vec<Figure>> {
     let program = example("corral-encoder", "embed_speed", "")?;
-    build(&["--package", "corral"])?;
     let scratch = tempfile::tempdir_in(root().join("target"))?;
-    let encoder = scratch.path().join("encoder");
-    let installed = Command::new(root().join("target/release/corral"))
-        .args(["encoder", "install", "--output"])
-        .arg(&encoder)
-        .args(std::env::var_os("CORRAL_TEST_ENCODER"))
-        .status()?;
-    ensure!(installed.success(), "the encoder could not be installed");
+    let encoder = installed_encoder(scratch.path())?;
     let texts = data()?.join("banking77/train.jsonl");
     let (mut two, mut one, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {

