@@ -4,6 +4,7 @@
 //! is the same code either way.
 
 mod builder;
+mod cost;
 mod kernel;
 mod linear;
 mod neighbours;
@@ -15,6 +16,7 @@ mod tests;
 use rayon::prelude::*;
 
 pub use builder::{HeadBuilder, HeadError, MAX_OUTPUTS, Precision};
+pub use cost::RowShape;
 pub use kernel::{KernelHead, radial_kernel};
 pub use linear::LinearHead;
 pub(crate) use linear::Weights;

@@ -2,10 +2,7 @@
 //!
 //! Column blocks are finished from left to right: what the columns before it contribute is
 //! one product, its diagonal block is factorised by plain loops and inverted, and the rows
-//! below are multiplied by the inverse. All but the diagonal blocks runs on the threads of the
-//! current pool, each row's sums in the same order whatever their number.
-
-use rayon::prelude::*;
+//! below are multiplied by the inverse.
 
 use super::blocks::{Left, Place, add_product, add_transposed_product};
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
@@ -16,8 +13,8 @@ const STEP_BLOCKS: usize = STEP / LANES;
 /// Columns before the present ones that one product takes in: their sums are rounded to
 /// memory between products, which also keeps long sums exact.
 const INNER: usize = 512;
-/// Rows one task works on.
-const ROWS_PER_TASK: usize = 64;
+/// Rows worked on together: what they share stays in the cache.
+const ROWS_AT_ONCE: usize = 64;
 /// A pivot below this part of the ridge has lost all its digits to rounding.
 const LEAST_PIVOT: f32 = 1e-2;
 
@@ -57,7 +54,7 @@ pub fn factorise(matrix: &mut Matrix, ridge: f32, stop: &(dyn Fn() -> bool + Syn
             }
         }
         let turned = &turned[..first * STEP_BLOCKS];
-        below.par_chunks_mut(ROWS_PER_TASK * blocks).for_each(|lanes| {
+        below.chunks_mut(ROWS_AT_ONCE * blocks).for_each(|lanes| {
             dispatch(Reduce { lanes, blocks, first, turned });
         });
         let (square, rest) = below.split_at_mut(count * blocks);
@@ -68,7 +65,7 @@ pub fn factorise(matrix: &mut Matrix, ridge: f32, stop: &(dyn Fn() -> bool + Syn
                 right[inner * STEP_BLOCKS + column / LANES].0[column % LANES] = *value;
             }
         }
-        rest.par_chunks_mut(ROWS_PER_TASK * blocks).for_each(|lanes| {
+        rest.chunks_mut(ROWS_AT_ONCE * blocks).for_each(|lanes| {
             dispatch(Finish { lanes, blocks, first, right: &right });
         });
         for (row, inverse) in square.chunks_exact_mut(blocks).zip(inverse.chunks_exact(STEP)) {
@@ -148,7 +145,7 @@ impl Kernel for Reduce<'_> {
     fn run<const FUSED: bool>(self) {
         let Self { lanes, blocks, first, turned } = self;
         let rows = lanes.len() / blocks;
-        let mut sums = [Lanes::ZERO; ROWS_PER_TASK * STEP_BLOCKS];
+        let mut sums = [Lanes::ZERO; ROWS_AT_ONCE * STEP_BLOCKS];
         let place = Place { stride: STEP_BLOCKS, blocks: STEP_BLOCKS };
         for start in (0..first).step_by(INNER) {
             let inner = INNER.min(first - start);
@@ -181,7 +178,7 @@ impl Kernel for Finish<'_> {
     fn run<const FUSED: bool>(self) {
         let Self { lanes, blocks, first, right } = self;
         let rows = lanes.len() / blocks;
-        let mut sums = [Lanes::ZERO; ROWS_PER_TASK * STEP_BLOCKS];
+        let mut sums = [Lanes::ZERO; ROWS_AT_ONCE * STEP_BLOCKS];
         let place = Place { stride: STEP_BLOCKS, blocks: STEP_BLOCKS };
         let left = Left { values: &flat(lanes)[first..], stride: blocks * LANES };
         add_product::<FUSED>(left, rows, STEP, right, 1.0, &mut sums, place);

@@ -7,9 +7,8 @@
 //! columns is then added up into one weight a column, so that serving pays for it as for a
 //! linear head.
 
-use corral_classifier::head::radial_kernel;
-use corral_classifier::{HeadError, KernelHead, StoredRows};
-use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 use super::blocks::{Left, Place, add_product};
 use super::cholesky;
@@ -19,6 +18,8 @@ use super::neighbours::drawn;
 use super::rows::{FeatureRows, blocks_for};
 use super::{Fitted, HeadBudget, Problem};
 use crate::clock::ThreadCpuClock;
+use corral_classifier::head::radial_kernel;
+use corral_classifier::{HeadError, KernelHead, StoredRows};
 
 /// How a kernel is fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,8 +33,8 @@ pub struct KernelSettings {
 /// Rows at most, more are drawn by the seed: the matrix of their kernels holds 400 MiB, and
 /// its factors take five seconds of a core.
 pub const MAX_KERNEL_ROWS: usize = 10_240;
-/// Rows whose kernels one task computes.
-const ROWS_PER_TASK: usize = 64;
+/// Rows whose kernels are computed together.
+const ROWS_AT_ONCE: usize = 64;
 
 /// Solves the problem; `Ok(None)` when stopped.
 pub fn fit(
@@ -41,6 +42,7 @@ pub fn fit(
     settings: &KernelSettings,
     budget: HeadBudget,
 ) -> Result<Option<Fitted>, HeadError> {
+    let Some(_turn) = take_turn(problem.stop) else { return Ok(None) };
     let clock = ThreadCpuClock::start();
     let features = &problem.features;
     let rows = drawn(problem.rows, MAX_KERNEL_ROWS, problem.seed);
@@ -82,6 +84,29 @@ pub fn fit(
     Ok(Some(Fitted { head: head.into(), cpu: clock.elapsed(), passes: 1 }))
 }
 
+/// Held while a matrix of kernels is in memory: one at a time, since two would be most of
+/// what a run may hold. Nothing is run on other threads meanwhile, so that whoever holds it
+/// never waits.
+static MATRIX: Mutex<()> = Mutex::new(());
+/// Between two looks whether the matrix is free, where there is nothing else to do.
+const TURN_PAUSE: Duration = Duration::from_millis(2);
+
+/// Waits for the matrix, doing other work of the pool meanwhile; `None` when stopped.
+fn take_turn(stop: &(dyn Fn() -> bool + Sync)) -> Option<MutexGuard<'static, ()>> {
+    while !stop() {
+        match MATRIX.try_lock() {
+            Ok(turn) => return Some(turn),
+            // Whoever failed while holding it left nothing behind.
+            Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if rayon::yield_now() != Some(rayon::Yield::Executed) {
+            std::thread::sleep(TURN_PAUSE);
+        }
+    }
+    None
+}
+
 /// A weight below it is as good as none.
 const LEAST_WEIGHT: f32 = 1e-3;
 
@@ -89,13 +114,15 @@ const LEAST_WEIGHT: f32 = 1e-3;
 const TURNED_ROW_BYTES: usize = 8 << 10;
 
 /// The memory that a fit holds beside the features, in bytes: the matrix of kernels, the
-/// coefficients and what they add up to, and the rows' features turned.
-pub const fn memory_bytes(columns: usize, rows: usize, classes: usize) -> usize {
+/// coefficients and what they add up to, and the rows' features turned. There is one matrix
+/// at a time, whatever the threads, so each of them answers for its part.
+pub fn memory_bytes(columns: usize, rows: usize, classes: usize, threads: usize) -> usize {
     let rows = if rows < MAX_KERNEL_ROWS { rows } else { MAX_KERNEL_ROWS };
     let line = size_of::<Lanes>();
-    rows * rows.div_ceil(LANES) * line
+    let all = rows * rows.div_ceil(LANES) * line
         + (rows + columns) * classes.div_ceil(LANES) * line
-        + rows * TURNED_ROW_BYTES
+        + rows * TURNED_ROW_BYTES;
+    all / threads.max(1)
 }
 
 /// The shares of all classes less their means, the means, and what each row counts.
@@ -138,11 +165,11 @@ fn gram(features: &FeatureRows<'_>, rows: &[u32], decay: f32) -> cholesky::Matri
     let width = features.dense_columns();
     let (units, turned) = unit_rows(features, rows, blocks);
     let by_column = ByColumn::new(features, rows);
-    gram.lanes.par_chunks_mut(ROWS_PER_TASK * blocks).enumerate().for_each(|(task, lanes)| {
-        let first = task * ROWS_PER_TASK;
+    gram.lanes.chunks_mut(ROWS_AT_ONCE * blocks).enumerate().for_each(|(group, lanes)| {
+        let first = group * ROWS_AT_ONCE;
         dispatch(KernelRows {
             features,
-            rows: &rows[first..rows.len().min(first + ROWS_PER_TASK)],
+            rows: &rows[first..rows.len().min(first + ROWS_AT_ONCE)],
             first,
             decay,
             width,

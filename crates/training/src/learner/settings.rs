@@ -73,7 +73,7 @@ pub struct FitShape {
 
 /// Nanoseconds to multiply and add a number of two embeddings, to take an exponential, and for
 /// each cube of rows of a matrix that is factorised.
-const COMPARISON_NANOS: f64 = 0.06;
+const COMPARISON_NANOS: f64 = 0.04;
 const EXPONENTIAL_NANOS: f64 = 2.0;
 const FACTOR_NANOS: f64 = 0.008;
 /// The part of its passes that a network is given when candidates are only to be ranked.
@@ -255,7 +255,7 @@ impl LearnerSettings {
             Self::LinearSvm { .. } => weights + threads * svm::block_memory_bytes(columns, rows),
             Self::Softmax { .. } => softmax::memory_bytes(columns, rows, classes),
             Self::Neighbours { .. } => neighbours::memory_bytes(columns, rows),
-            Self::KernelRidge { .. } => kernel::memory_bytes(columns, rows, classes),
+            Self::KernelRidge { .. } => kernel::memory_bytes(columns, rows, classes, threads),
             Self::EmbeddingBag { width, .. } | Self::Mlp { width, .. } => {
                 network::memory_bytes(columns, classes, *width as usize)
             }
