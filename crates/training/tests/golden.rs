@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use corral_training::learner::{
-    BlockTargets, DenseView, FeatureRows, LANES, Lanes, SoftmaxSettings, SoftmaxTargets,
+    BlockTargets, DenseView, FeatureRows, LANES, Lanes, Loss, SoftmaxSettings, SoftmaxTargets,
     SparseView, SvmSettings, fit_softmax, fit_svm_block,
 };
 use corral_training::metrics::{RankedRows, evaluate};
@@ -126,7 +126,12 @@ fn machines_reach_the_objective_and_scores_of_liblinear() {
     let cases = golden["svm"].as_array().unwrap().iter().map(|case| (case, &[][..]));
     for (case, class_weights) in cases.chain([(&golden["svm_weighted"], &weighted[..])]) {
         let cost = case["cost"].as_f64().unwrap();
-        let settings = SvmSettings { cost: cost as f32, tolerance: 1e-4, max_passes: 20_000 };
+        let settings = SvmSettings {
+            cost: cost as f32,
+            loss: Loss::SquaredHinge,
+            tolerance: 1e-4,
+            max_passes: 20_000,
+        };
         let weight_of = |class: usize| -> f32 {
             class_weights
                 .iter()
@@ -152,6 +157,7 @@ fn machines_reach_the_objective_and_scores_of_liblinear() {
                 positive: &positive,
                 row_weights: &task.weights,
                 positive_weights,
+                scaling: None,
             };
             let features = task.features();
             let fitted = fit_svm_block(

@@ -5,8 +5,14 @@
 //! writes weights in blocks of sixteen classes.
 
 mod blocks;
+mod centroid;
 mod cholesky;
+mod class_sums;
+mod complement_bayes;
+mod count_ratios;
 mod dense;
+#[cfg(test)]
+mod golden_tests;
 mod kernel;
 mod lanes;
 mod linear_head;
@@ -24,13 +30,16 @@ use std::time::Duration;
 
 use corral_classifier::{Head, Link};
 
+pub use complement_bayes::BayesWeights;
 pub use kernel::MAX_KERNEL_ROWS;
 pub use lanes::{LANES, Lanes};
 pub use linear_head::HeadBudget;
 pub use rows::{DenseView, FeatureRows, SparseView};
 pub use settings::{Abilities, FitEffort, FitShape, LearnerSettings};
 pub use softmax::{SoftmaxSettings, SoftmaxTargets, SoftmaxWeights, fit as fit_softmax};
-pub use svm::{BlockTargets, BlockWeights, SvmSettings, fit_block as fit_svm_block};
+pub use svm::{
+    BlockScaling, BlockTargets, BlockWeights, Loss, SvmSettings, fit_block as fit_svm_block,
+};
 
 use crate::targets::Targets;
 

@@ -1,43 +1,51 @@
-//! Support vector machines for all classes of a problem, block by block.
+//! Linear machines for all classes of a problem, block by block.
 
 use std::time::Duration;
 
-use corral_classifier::HeadError;
+use corral_classifier::{HeadError, LinearHead};
 use rayon::prelude::*;
 
+use super::count_ratios::{RatioSettings, count_rows, log_ratios, mean_size, scaling};
 use super::lanes::{LANES, Lanes};
 use super::linear_head::build_head;
 use super::rows::blocks_for;
-use super::svm::{BlockTargets, BlockWeights, SvmSettings, fit_block};
+use super::svm::{BlockScaling, BlockTargets, BlockWeights, SvmSettings, fit_block};
 use super::{Fitted, HeadBudget, Problem};
 use crate::clock::ThreadCpuClock;
+
+/// What the machines of a block read beside its features.
+struct Block {
+    positive: Vec<u16>,
+    /// Log-count ratios of the sparse columns, and the scaling they make.
+    ratios: Option<(Vec<Lanes>, BlockScaling)>,
+}
 
 /// Fits one machine per class for each of several settings, each from where the one before
 /// ended, and hands them to `take`. Ends early when the problem's `stop` says so.
 pub fn fit_path(
     problem: &Problem<'_>,
     path: &[SvmSettings],
+    ratios: Option<RatioSettings>,
     budget: HeadBudget,
     take: &mut dyn FnMut(Fitted),
 ) -> Result<(), HeadError> {
     let row_weights: Vec<f32> =
         problem.rows.iter().map(|&row| problem.row_weights[row as usize]).collect();
-    let positive: Vec<Vec<u16>> = (0..blocks_for(problem.class_count))
-        .into_par_iter()
-        .map(|block| positive_rows(problem, block))
-        .collect();
-    let mut solutions: Vec<Option<BlockWeights>> = vec![None; positive.len()];
+    let (blocks, mut prepared) = blocks(problem, ratios);
+    let mut solutions: Vec<Option<BlockWeights>> = vec![None; blocks.len()];
     for settings in path {
         let fitted: Option<Vec<(BlockWeights, Duration)>> = solutions
             .into_par_iter()
+            .zip(&blocks)
             .enumerate()
-            .map(|(block, from)| {
+            .map(|(index, (from, block))| {
                 let clock = ThreadCpuClock::start();
                 let targets = BlockTargets {
                     rows: problem.rows,
-                    positive: &positive[block],
+                    positive: &block.positive,
                     row_weights: &row_weights,
-                    positive_weights: class_weights(problem, block),
+                    positive_weights: class_weights(problem, index),
+                    scaling: block.ratios.as_ref().map(|(_, scaling)| scaling),
                 };
                 let weights = fit_block(
                     &problem.features,
@@ -45,28 +53,79 @@ pub fn fit_path(
                     &targets,
                     settings,
                     from,
-                    problem.seed ^ (block as u64) << 32,
+                    problem.seed ^ (index as u64) << 32,
                     problem.stop,
                 )?;
                 Some((weights, clock.elapsed()))
             })
             .collect();
         let Some(fitted) = fitted else { return Ok(()) };
+        let (fitted, times): (Vec<BlockWeights>, Vec<Duration>) = fitted.into_iter().unzip();
         let clock = ThreadCpuClock::start();
-        let column = |column: usize, out: &mut Vec<f32>| {
-            out.clear();
-            fitted.iter().for_each(|(block, _)| out.extend_from_slice(&block.weights[column].0));
-            out.truncate(problem.class_count);
+        let head = match ratios {
+            None => head_of(problem, &fitted, budget, |_, _, weights| weights)?,
+            Some(RatioSettings { interpolation, .. }) => {
+                let of = |index: usize| blocks[index].ratios.as_ref().map(|(ratios, _)| ratios);
+                let sizes: Vec<Lanes> = (fitted.iter().enumerate())
+                    .map(|(index, block)| {
+                        of(index).map_or(Lanes::ZERO, |ratios| mean_size(&block.weights, ratios))
+                    })
+                    .collect();
+                head_of(problem, &fitted, budget, |index, column, weights| {
+                    let Some(ratios) = of(index).and_then(|ratios| ratios.get(column)) else {
+                        return weights;
+                    };
+                    let common = ratios.map2(sizes[index], |ratio, size| ratio * size);
+                    common.scaled(1.0 - interpolation).plus(weights.scaled(interpolation))
+                })?
+            }
         };
-        let mut bias: Vec<f32> = fitted.iter().flat_map(|(block, _)| block.intercepts.0).collect();
-        bias.truncate(problem.class_count);
-        let head = build_head(problem.features.column_count(), bias, budget, column)?;
-        let cpu = fitted.iter().map(|(_, cpu)| *cpu).sum::<Duration>() + clock.elapsed();
-        let passes = fitted.iter().map(|(block, _)| block.passes).max().unwrap_or(0);
+        let cpu = times.iter().sum::<Duration>() + clock.elapsed() + std::mem::take(&mut prepared);
+        let passes = fitted.iter().map(|block| block.passes).max().unwrap_or(0);
         take(Fitted { head: head.into(), cpu, passes });
-        solutions = fitted.into_iter().map(|(block, _)| Some(block)).collect();
+        solutions = fitted.into_iter().map(Some).collect();
     }
     Ok(())
+}
+
+/// What all machines of a path share, and the CPU time it took.
+fn blocks(problem: &Problem<'_>, ratios: Option<RatioSettings>) -> (Vec<Block>, Duration) {
+    let clock = ThreadCpuClock::start();
+    let totals = ratios.map(|settings| (count_rows(problem), settings.smoothing));
+    let counted = clock.elapsed();
+    let (blocks, times): (Vec<Block>, Vec<Duration>) = (0..blocks_for(problem.class_count))
+        .into_par_iter()
+        .map(|index| {
+            let clock = ThreadCpuClock::start();
+            let positive = positive_rows(problem, index);
+            let ratios = totals.as_ref().map(|(totals, smoothing)| {
+                let ratios = log_ratios(problem, &positive, totals, *smoothing);
+                let scaling = scaling(problem, &ratios);
+                (ratios, scaling)
+            });
+            (Block { positive, ratios }, clock.elapsed())
+        })
+        .unzip();
+    (blocks, counted + times.iter().sum())
+}
+
+/// The machines' head. `finish` gets a block's number, a column and its weights.
+fn head_of(
+    problem: &Problem<'_>,
+    fitted: &[BlockWeights],
+    budget: HeadBudget,
+    finish: impl Fn(usize, usize, Lanes) -> Lanes,
+) -> Result<LinearHead<'static>, HeadError> {
+    let column = |column: usize, out: &mut Vec<f32>| {
+        out.clear();
+        for (index, block) in fitted.iter().enumerate() {
+            out.extend_from_slice(&finish(index, column, block.weights[column]).0);
+        }
+        out.truncate(problem.class_count);
+    };
+    let mut bias: Vec<f32> = fitted.iter().flat_map(|block| block.intercepts.0).collect();
+    bias.truncate(problem.class_count);
+    build_head(problem.features.column_count(), bias, budget, column)
 }
 
 /// For each of the problem's rows, which classes of a block it is an example of, as bits.

@@ -145,6 +145,38 @@ impl<'a> FeatureRows<'a> {
         }
     }
 
+    /// Adds `step` times a row's sparse part, each value times its column's `factors`, to the
+    /// weights of one block.
+    #[inline(always)]
+    pub(super) fn sparse_add_scaled<const FUSED: bool>(
+        &self,
+        row: usize,
+        step: Lanes,
+        factors: &[Lanes],
+        weights: &mut [Lanes],
+    ) {
+        let (columns, values) = self.sparse_row(row);
+        let step = step.scaled(self.sparse_scale);
+        for (&column, &value) in columns.iter().zip(values) {
+            let scaled = step.map2(factors[column as usize], |step, factor| step * factor);
+            add_scaled::<FUSED>(&mut weights[column as usize], value, &scaled);
+        }
+    }
+
+    /// The squared length of a row in each class of a block, its sparse values multiplied by
+    /// the square roots of `squares`.
+    pub(super) fn scaled_squared_norm(&self, row: usize, squares: &[Lanes]) -> Lanes {
+        let (columns, values) = self.sparse_row(row);
+        let dense: f32 =
+            self.dense_row(row).iter().map(|value| (value * self.dense_scale).powi(2)).sum();
+        let mut total = Lanes::splat(dense);
+        for (&column, &value) in columns.iter().zip(values) {
+            let square = (value * self.sparse_scale).powi(2);
+            add_scaled::<false>(&mut total, square, &squares[column as usize]);
+        }
+        total
+    }
+
     /// The product of a row's dense part with one block's weights, one a dense column.
     #[inline(always)]
     pub(super) fn dense_dot<const FUSED: bool>(&self, row: usize, weights: &[Lanes]) -> Lanes {

@@ -6,16 +6,16 @@ use corral_classifier::HeadError;
 use corral_classifier::head::Activation;
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{KernelSettings, MAX_KERNEL_ROWS};
+use super::complement_bayes::{self, BayesWeights};
+use super::count_ratios::{self, RatioSettings};
+use super::kernel::{self, KernelSettings, MAX_KERNEL_ROWS};
 use super::lanes::Lanes;
-use super::neighbours::NeighboursSettings;
-use super::network::NetworkSettings;
+use super::neighbours::{self, NeighboursSettings};
+use super::network::{self, NetworkSettings};
 use super::rows::blocks_for;
-use super::softmax::SoftmaxSettings;
-use super::svm::SvmSettings;
-use super::{
-    Fitted, HeadBudget, Problem, kernel, neighbours, network, one_vs_rest, regression, softmax, svm,
-};
+use super::softmax::{self, SoftmaxSettings};
+use super::svm::{self, Loss, SvmSettings};
+use super::{Fitted, HeadBudget, Problem, centroid, class_sums, one_vs_rest, regression};
 
 /// A learner with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub enum LearnerSettings {
     LinearSvm { cost: f32 },
     /// Multinomial logistic regression; `cost` is scikit-learn's C.
     Softmax { cost: f32 },
+    /// One-vs-rest support vector machines over features that are multiplied by the class's
+    /// log-count ratios.
+    NbSvm { cost: f32, smoothing: f32, interpolation: f32 },
+    /// One-vs-rest least squares; scikit-learn's `alpha` is `1 / 2 cost`.
+    Ridge { cost: f32 },
+    /// Complement naive Bayes.
+    ComplementBayes { smoothing: f32, weights: BayesWeights },
+    /// Nearest centroid by cosine, less a part of the mean of other classes' rows.
+    Centroid { contrast: f32 },
     /// The nearest embeddings vote, each with `exp(sharpness · cosine)`. Reads an embedding
     /// alone.
     Neighbours { neighbours: u32, sharpness: f32 },
@@ -57,6 +66,8 @@ pub struct Abilities {
     pub shares: bool,
     /// Whether what an example of a class counts can be set.
     pub class_weights: bool,
+    /// Whether dense features count. Otherwise they get no weight.
+    pub dense: bool,
 }
 
 /// What a fit reads, by which its time is estimated.
@@ -85,6 +96,10 @@ impl LearnerSettings {
         match self {
             Self::LinearSvm { .. } => "linear_svm",
             Self::Softmax { .. } => "softmax",
+            Self::NbSvm { .. } => "nb_svm",
+            Self::Ridge { .. } => "ridge",
+            Self::ComplementBayes { .. } => "complement_bayes",
+            Self::Centroid { .. } => "centroid",
             Self::Neighbours { .. } => "neighbours",
             Self::KernelRidge { .. } => "kernel_ridge",
             Self::EmbeddingBag { .. } => "embedding_bag",
@@ -93,19 +108,19 @@ impl LearnerSettings {
     }
 
     pub const fn abilities(&self) -> Abilities {
+        let all = Abilities { multi_label: true, shares: true, class_weights: true, dense: true };
         match self {
-            Self::LinearSvm { .. } => {
-                Abilities { multi_label: true, shares: false, class_weights: true }
+            Self::LinearSvm { .. } | Self::NbSvm { .. } | Self::Ridge { .. } => {
+                Abilities { shares: false, ..all }
             }
-            Self::Softmax { .. } => {
-                Abilities { multi_label: false, shares: true, class_weights: true }
-            }
+            Self::Softmax { .. } => Abilities { multi_label: false, ..all },
+            Self::ComplementBayes { .. } => Abilities { multi_label: false, dense: false, ..all },
+            // A class is its mean, however much its rows count.
+            Self::Centroid { .. } => Abilities { class_weights: false, ..all },
             Self::Neighbours { .. }
             | Self::KernelRidge { .. }
             | Self::EmbeddingBag { .. }
-            | Self::Mlp { .. } => {
-                Abilities { multi_label: true, shares: true, class_weights: true }
-            }
+            | Self::Mlp { .. } => all,
         }
     }
 
@@ -129,6 +144,14 @@ impl LearnerSettings {
             Self::Softmax { cost } => {
                 linear(50.0, 25.0) * (f64::from(cost) / 5.0 * squared_norm).powf(0.6).max(1.0)
             }
+            Self::NbSvm { cost, .. } => {
+                linear(60.0, 14.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+            }
+            Self::Ridge { cost } => {
+                linear(45.0, 20.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+            }
+            Self::ComplementBayes { .. } => linear(8.0, 0.0),
+            Self::Centroid { .. } => linear(6.0, 1.0),
             Self::Neighbours { .. } => rows * compared,
             Self::KernelRidge { .. } => {
                 let applied = 0.25 * rows * (blocks + EXPONENTIAL_NANOS);
@@ -173,12 +196,27 @@ impl LearnerSettings {
         take: &mut dyn FnMut(Fitted),
     ) -> Result<(), HeadError> {
         for path in path.chunk_by(Self::shares_path) {
+            let machines = |loss| -> Vec<SvmSettings> {
+                costs(path).map(|cost| SvmSettings::new(cost, loss, effort)).collect()
+            };
             match path[0] {
                 Self::LinearSvm { .. } => {
-                    let path: Vec<SvmSettings> =
-                        costs(path).map(|cost| SvmSettings::new(cost, effort)).collect();
-                    one_vs_rest::fit_path(problem, &path, budget, take)?;
+                    let path = machines(Loss::SquaredHinge);
+                    one_vs_rest::fit_path(problem, &path, None, budget, take)?;
                 }
+                Self::NbSvm { smoothing, interpolation, .. } => {
+                    let ratios = RatioSettings { smoothing, interpolation };
+                    let path = machines(Loss::SquaredHinge);
+                    one_vs_rest::fit_path(problem, &path, Some(ratios), budget, take)?;
+                }
+                Self::Ridge { .. } => {
+                    let path = machines(Loss::Squared);
+                    one_vs_rest::fit_path(problem, &path, None, budget, take)?;
+                }
+                Self::ComplementBayes { smoothing, weights } => {
+                    take(complement_bayes::fit(problem, smoothing, weights, budget)?);
+                }
+                Self::Centroid { contrast } => take(centroid::fit(problem, contrast, budget)?),
                 Self::Softmax { .. } => {
                     let path: Vec<SoftmaxSettings> =
                         costs(path).map(|cost| SoftmaxSettings::new(cost, effort)).collect();
@@ -204,20 +242,32 @@ impl LearnerSettings {
 
     /// Whether a fit of one can start where a fit of the other ended: they differ in cost
     /// alone.
-    pub const fn shares_path(&self, other: &Self) -> bool {
-        matches!(
-            (self, other),
-            (Self::LinearSvm { .. }, Self::LinearSvm { .. })
-                | (Self::Softmax { .. }, Self::Softmax { .. })
-        )
+    pub fn shares_path(&self, other: &Self) -> bool {
+        other.cost().and_then(|cost| self.with_cost(cost)).is_some_and(|same| same == *other)
     }
 
     /// What the errors of a fit cost against the length of its weights, where there is such a
     /// setting. Paths are best taken upwards.
-    pub const fn cost(&self) -> Option<f32> {
-        match *self {
-            Self::LinearSvm { cost } | Self::Softmax { cost } => Some(cost),
-            Self::Neighbours { .. }
+    pub fn cost(&self) -> Option<f32> {
+        let mut copy = *self;
+        copy.cost_mut().copied()
+    }
+
+    /// The same at another cost, where there is such a setting.
+    pub fn with_cost(mut self, cost: f32) -> Option<Self> {
+        *self.cost_mut()? = cost;
+        Some(self)
+    }
+
+    const fn cost_mut(&mut self) -> Option<&mut f32> {
+        match self {
+            Self::LinearSvm { cost }
+            | Self::Softmax { cost }
+            | Self::NbSvm { cost, .. }
+            | Self::Ridge { cost } => Some(cost),
+            Self::ComplementBayes { .. }
+            | Self::Centroid { .. }
+            | Self::Neighbours { .. }
             | Self::KernelRidge { .. }
             | Self::EmbeddingBag { .. }
             | Self::Mlp { .. } => None,
@@ -252,7 +302,17 @@ impl LearnerSettings {
     ) -> usize {
         let weights = columns * blocks_for(classes) * size_of::<Lanes>();
         match self {
-            Self::LinearSvm { .. } => weights + threads * svm::block_memory_bytes(columns, rows),
+            Self::LinearSvm { .. } | Self::Ridge { .. } => {
+                weights + threads * svm::block_memory_bytes(columns, rows)
+            }
+            Self::NbSvm { .. } => {
+                weights
+                    + threads * svm::block_memory_bytes(columns, rows)
+                    + count_ratios::memory_bytes(columns, rows, blocks_for(classes))
+            }
+            Self::ComplementBayes { .. } | Self::Centroid { .. } => {
+                class_sums::memory_bytes(columns, classes)
+            }
             Self::Softmax { .. } => softmax::memory_bytes(columns, rows, classes),
             Self::Neighbours { .. } => neighbours::memory_bytes(columns, rows),
             Self::KernelRidge { .. } => kernel::memory_bytes(columns, rows, classes, threads),
@@ -272,7 +332,19 @@ impl fmt::Display for LearnerSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::LinearSvm { cost } | Self::Softmax { cost } => write!(f, " C={cost}"),
+            Self::LinearSvm { cost } | Self::Softmax { cost } | Self::Ridge { cost } => {
+                write!(f, " C={cost}")
+            }
+            Self::NbSvm { cost, smoothing, interpolation } => {
+                write!(f, " C={cost} α={smoothing} β={interpolation}")
+            }
+            Self::ComplementBayes { smoothing, weights: BayesWeights::Plain } => {
+                write!(f, " α={smoothing}")
+            }
+            Self::ComplementBayes { smoothing, weights: BayesWeights::Normalised } => {
+                write!(f, " α={smoothing} normalised")
+            }
+            Self::Centroid { contrast } => write!(f, " γ={contrast}"),
             Self::Neighbours { neighbours, sharpness } => {
                 write!(f, " k={neighbours} sharpness={sharpness}")
             }

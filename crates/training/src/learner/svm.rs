@@ -1,4 +1,4 @@
-//! One-vs-rest linear support vector machines with squared hinge loss.
+//! One-vs-rest linear machines with squared hinge or squared loss.
 //!
 //! For each class the L2-regularised problem of LIBLINEAR's solver 1 and scikit-learn's
 //! `LinearSVC`: minimise `½‖w‖² + Σ C_i max(0, 1 − y_i w·x_i)²` with the intercept as one more,
@@ -6,6 +6,10 @@
 //! Lin, Keerthi, Sundararajan, ICML 2008) for sixteen classes at once: the classes are
 //! independent problems that read the same rows, so one pass over a row's features serves them
 //! all. A row leaves the pass when no class of the block would move it (shrinking).
+//!
+//! With squared loss the same descent, its variables unbounded, solves ridge regression on
+//! targets of one and minus one: `½‖w‖² + Σ C_i (1 − y_i w·x_i)²`, scikit-learn's
+//! `RidgeClassifier` with `alpha = 1 / 2C`.
 //!
 //! The duality gap is a sum over rows, so that a pass measures it on the way, and the solver
 //! stops when what is left of it is a small part of the objective.
@@ -18,19 +22,29 @@ use crate::random::Random;
 /// How a machine is fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SvmSettings {
-    /// The cost of a margin violation against the length of the weights.
+    /// The cost of a row's loss against the length of the weights.
     pub cost: f32,
+    pub loss: Loss,
     /// The duality gap that is left, as a fraction of the objective.
     pub tolerance: f32,
     /// A limit on passes over the rows, for problems that do not settle.
     pub max_passes: usize,
 }
 
+/// What a row's margin `m = y w·x` costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// `max(0, 1 − m)²`.
+    SquaredHinge,
+    /// `(1 − m)²`.
+    Squared,
+}
+
 impl SvmSettings {
-    pub const fn new(cost: f32, effort: FitEffort) -> Self {
+    pub const fn new(cost: f32, loss: Loss, effort: FitEffort) -> Self {
         match effort {
-            FitEffort::Full => Self { cost, tolerance: 0.02, max_passes: 60 },
-            FitEffort::Rough => Self { cost, tolerance: 0.1, max_passes: 4 },
+            FitEffort::Full => Self { cost, loss, tolerance: 0.02, max_passes: 60 },
+            FitEffort::Rough => Self { cost, loss, tolerance: 0.1, max_passes: 4 },
         }
     }
 
@@ -52,9 +66,21 @@ pub struct BlockTargets<'a> {
     pub row_weights: &'a [f32],
     /// For each class of the block, what its own examples count; 1 is usual.
     pub positive_weights: Lanes,
+    /// Multipliers of features; `None` takes them as they are.
+    pub scaling: Option<&'a BlockScaling>,
 }
 
-/// The weights of a block: one [`Lanes`] per feature, and the intercepts.
+/// Features of a block that are multiplied by a number of their own for each class.
+#[derive(Clone, Debug)]
+pub struct BlockScaling {
+    /// The squared multiplier of each sparse column. Dense columns stay as they are.
+    pub squares: Vec<Lanes>,
+    /// The squared length of each of the fitted rows, multiplied and with its dense part.
+    pub squared_norms: Vec<Lanes>,
+}
+
+/// The weights of a block: one [`Lanes`] per feature as it is read (where features are
+/// multiplied, the multiplier is in the weight), and the intercepts.
 #[derive(Clone, Debug)]
 pub struct BlockWeights {
     pub weights: Vec<Lanes>,
@@ -120,7 +146,7 @@ pub fn fit_block(
             features,
             squared_norms,
             targets,
-            cost: settings.cost,
+            settings,
             // A gradient `g` stands for a gap of `cost · g²`.
             negligible: (goal / f64::from(settings.cost) / (count * LANES) as f64).sqrt() as f32,
             active: &mut active,
@@ -143,10 +169,14 @@ pub fn fit_block(
 /// cost: all of them grow with the cost while it is small, and hardly any where it is large.
 fn rescale(solution: &mut BlockWeights, targets: &BlockTargets<'_>, cost: f32) {
     let (mut lengths, mut damped, mut totals) = ([0f64; LANES], [0f64; LANES], [0f64; LANES]);
-    for weights in solution.weights.iter().chain([&solution.intercepts]) {
-        for (length, &weight) in lengths.iter_mut().zip(&weights.0) {
-            *length += f64::from(weight * weight);
-        }
+    let squares = targets.scaling.map_or(&[][..], |scaling| &scaling.squares);
+    let plain = std::iter::repeat(&Lanes([1.0; LANES]));
+    let weights = solution.weights.iter().chain([&solution.intercepts]);
+    for (weights, squares) in weights.zip(squares.iter().chain(plain)) {
+        // A feature whose multiplier is zero never got a weight.
+        let parts = weights
+            .map2(*squares, |weight, square| weight * (weight / square.max(f32::MIN_POSITIVE)));
+        lengths.iter_mut().zip(parts.0).for_each(|(length, part)| *length += f64::from(part));
     }
     for (place, alpha) in solution.alphas.iter().enumerate() {
         let diagonal = 0.5 / f64::from(cost * targets.row_weights[place]);
@@ -196,7 +226,7 @@ struct Pass<'p> {
     features: &'p FeatureRows<'p>,
     squared_norms: &'p [f32],
     targets: &'p BlockTargets<'p>,
-    cost: f32,
+    settings: &'p SvmSettings,
     /// Violations up to this are left as they are.
     negligible: f32,
     active: &'p mut Vec<u32>,
@@ -207,7 +237,11 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> usize {
-        let Self { state, features, squared_norms, targets, cost, negligible, active } = self;
+        let Self { state, features, squared_norms, targets, settings, negligible, active } = self;
+        let lowest = match settings.loss {
+            Loss::SquaredHinge => 0.0,
+            Loss::Squared => f32::NEG_INFINITY,
+        };
         let BlockWeights { weights, intercepts, alphas, .. } = &mut state.solution;
         let dense_start = features.sparse_columns();
         let calm_below = state.violation * CALM_FRACTION;
@@ -225,8 +259,11 @@ impl Kernel for Pass<'_> {
             visited += 1;
             let row = targets.rows[place] as usize;
             let positive = targets.positive[place];
-            let diagonal = 0.5 / (cost * targets.row_weights[place]);
-            let curvature = squared_norms[row] + 1.0;
+            let diagonal = 0.5 / (settings.cost * targets.row_weights[place]);
+            let curvature = match targets.scaling {
+                None => Lanes::splat(squared_norms[row] + 1.0),
+                Some(scaling) => scaling.squared_norms[place].map(|norm| norm + 1.0),
+            };
             let [mut score] = features.sparse_dot::<FUSED, 1>(row, weights, 1, 0);
             if dense_start < weights.len() {
                 let dense = features.dense_dot::<FUSED>(row, &weights[dense_start..]);
@@ -244,9 +281,9 @@ impl Kernel for Pass<'_> {
                 let old = alpha.0[lane];
                 let slack = 1.0 - sign * score.0[lane];
                 let gradient = damping * old - slack;
-                let at_bound = old == 0.0;
-                let free = old - gradient / (curvature + damping);
-                let new = if free > 0.0 { free } else { 0.0 };
+                let at_bound = old == lowest;
+                let free = old - gradient / (curvature.0[lane] + damping);
+                let new = if free > lowest { free } else { lowest };
                 let projected = if at_bound && gradient > 0.0 { 0.0 } else { gradient.abs() };
                 violation.0[lane] = projected;
                 stays.0[lane] = if at_bound && gradient > state.bound.0[lane] { 0.0 } else { 1.0 };
@@ -254,8 +291,8 @@ impl Kernel for Pass<'_> {
                 step.0[lane] = (new - old) * sign;
                 // The row's part of the gap: its loss, and what it gives the dual objective
                 // less than that.
-                let hinge = if slack > 0.0 { slack } else { 0.0 };
-                let loss = 0.5 * hinge * hinge / damping;
+                let missed = if slack > lowest { slack } else { 0.0 };
+                let loss = 0.5 * missed * missed / damping;
                 gaps.0[lane] += loss - old * slack + 0.5 * damping * old * old;
             }
             violations = violations.map2(violation, |a, b| if a > b { a } else { b });
@@ -265,7 +302,12 @@ impl Kernel for Pass<'_> {
             }
             // Too little is not worth writing: the variables stay what the weights say.
             if largest > negligible {
-                features.sparse_add::<FUSED, 1>(row, &[step], weights, 1, 0);
+                match targets.scaling {
+                    None => features.sparse_add::<FUSED, 1>(row, &[step], weights, 1, 0),
+                    Some(scaling) => {
+                        features.sparse_add_scaled::<FUSED>(row, step, &scaling.squares, weights);
+                    }
+                }
                 features.dense_add::<FUSED>(row, step, &mut weights[dense_start..]);
                 *intercepts = intercepts.plus(step);
                 *alpha = alpha.plus(moved);
