@@ -40,6 +40,12 @@ pub struct TrainArgs {
     /// auto, none, or an encoder's name
     #[arg(long, default_value = "auto")]
     encoder: String,
+    /// What a core costs for an hour, in any currency: the report reckons costs by it
+    #[arg(long, value_name = "PRICE")]
+    cpu_hour_price: Option<f64>,
+    /// What a GiB of memory costs for an hour
+    #[arg(long, value_name = "PRICE")]
+    gib_hour_price: Option<f64>,
     /// When the job is ended by force, such as 48h; a day when absent
     #[arg(long, value_name = "TIME")]
     time_limit: Option<String>,
@@ -108,6 +114,8 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
         trials: args.trials,
         seed: args.seed,
         encoder: Some(args.encoder),
+        cpu_hour_price: args.cpu_hour_price,
+        gib_hour_price: args.gib_hour_price,
         time_limit_seconds: args.time_limit.as_deref().map(parse_seconds).transpose()?,
     };
     let job: JobDetail = client.json(client.post(&["v1", "train"]).json(&request)).await?;

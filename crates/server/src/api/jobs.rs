@@ -36,6 +36,12 @@ pub struct TrainRequest {
     /// `auto` (the default: the encoder if one is installed), `none`, or an encoder's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
+    /// What a core costs for an hour, in any currency: the report reckons costs by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_hour_price: Option<f64>,
+    /// What a GiB of memory costs for an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gib_hour_price: Option<f64>,
     /// The job's time limit; a day when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_seconds: Option<u64>,

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use corral_catalog::EncoderRecord;
-use corral_training::TrainOptions;
+use corral_training::{Price, TrainOptions};
 use corral_types::Caller;
 
 use super::answer::{Answer, ApiError, Body, invalid, name, versioned};
@@ -42,6 +42,7 @@ pub async fn train(
         trials: request.trials.map(|trials| trials as usize),
         budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
         seed: request.seed,
+        price: price(&request)?,
         provenance: [
             ("dataset", format!("{}@{}", set.record.name, set.version.number)),
             ("manifest", set.version.manifest.to_string()),
@@ -93,4 +94,19 @@ async fn choose_encoder(
         None | Some("auto") => Ok(app.catalog.default_encoder(caller.workspace).await?),
         Some(text) => Ok(Some(app.catalog.encoder_named(caller.workspace, name(text)?).await?)),
     }
+}
+
+/// What the machine costs, if the request says so.
+fn price(request: &TrainRequest) -> Answer<Option<Price>> {
+    let (cpu_hour, gib_hour) = (request.cpu_hour_price, request.gib_hour_price);
+    for (field, price) in [("cpu_hour_price", cpu_hour), ("gib_hour_price", gib_hour)] {
+        if price.is_some_and(|price| !(price.is_finite() && price >= 0.0)) {
+            return Err(invalid(format!("`{field}` is no price: it is zero or more")));
+        }
+    }
+    let is_given = cpu_hour.is_some() || gib_hour.is_some();
+    Ok(is_given.then(|| Price {
+        cpu_hour: cpu_hour.unwrap_or_default(),
+        gib_hour: gib_hour.unwrap_or_default(),
+    }))
 }
