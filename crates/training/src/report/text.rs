@@ -63,17 +63,22 @@ fn write_trials(out: &mut String, report: &Report) -> Result {
         0 => String::new(),
         left_out => format!(", {left_out} planned ones not run"),
     };
-    writeln!(out, "\n{} trials by {}{left_out}", report.trials.len(), report.metric)?;
     let mut order: Vec<&TrialReport> =
         report.trials.iter().filter(|trial| trial.ending == TrialEnding::Complete).collect();
+    let (tried, complete) = (report.trials.len(), order.len());
+    writeln!(
+        out,
+        "\n{tried} trials by {}, {complete} of them over all folds{left_out}",
+        report.metric
+    )?;
     let goodness = |trial: &TrialReport| report.metric.goodness_of(trial.score);
     order.sort_by(|a, b| goodness(b).total_cmp(&goodness(a)).then(a.number.cmp(&b.number)));
     for trial in order.iter().take(LISTED_TRIALS) {
         writeln!(
             out,
-            "  {:>4}  {}  {:>7.4}  {:>8.2} CPU-s",
+            "  {:>4} {} {:>7.4} {:>6.1} CPU-s",
             trial.number,
-            column(&trial.candidate.name(), 46),
+            column(&trial.candidate.name(), 52),
             trial.score,
             trial.fit_cpu_seconds
         )?;

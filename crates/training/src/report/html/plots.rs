@@ -11,7 +11,9 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
 use crate::options::Metric;
-use crate::report::{LearningCurve, RefusalPoint, ReliabilityBin, Report, TrialReport};
+use crate::report::{
+    LearningCurve, RefusalPoint, ReliabilityBin, Report, TrialEnding, TrialReport,
+};
 
 const WIDTH: u32 = 560;
 const HEIGHT: u32 = 320;
@@ -29,7 +31,7 @@ type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 /// Drawing into memory fails only where a plot has no extent, which [`range`] keeps from being.
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// Every trial's score when it ended, and the best so far.
+/// Every trial's score when it ended, and the best so far among those over all folds.
 pub fn score_over_time(report: &Report) -> Option<String> {
     let seconds = |trial: &TrialReport| {
         let passed = trial.ended_at.as_millis().saturating_sub(report.started_at.as_millis());
@@ -43,10 +45,18 @@ pub fn score_over_time(report: &Report) -> Option<String> {
         .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let last = points.last()?.0;
+    let mut complete: Vec<(f64, f64)> = report
+        .trials
+        .iter()
+        .filter(|trial| trial.ending == TrialEnding::Complete)
+        .map(|trial| (seconds(trial), shown(report.metric, trial.score)))
+        .filter(|(_, score)| score.is_finite())
+        .collect();
+    complete.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (unit, label) = if last > 180.0 { (60.0, "minutes") } else { (1.0, "seconds") };
-    points.iter_mut().for_each(|point| point.0 /= unit);
+    points.iter_mut().chain(&mut complete).for_each(|point| point.0 /= unit);
     let mut best: Vec<(f64, f64)> = Vec::new();
-    for &(at, score) in &points {
+    for &(at, score) in &complete {
         let before = best.last().map(|best| best.1);
         let is_better = before.is_none_or(|before| match report.metric {
             Metric::LogLoss => score < before,
@@ -72,6 +82,8 @@ pub fn score_over_time(report: &Report) -> Option<String> {
         axes(&mut chart, label, &score_label(report.metric))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, MUTED.filled())))?;
         chart.draw_series(LineSeries::new(best.iter().copied(), ACCENT.stroke_width(2)))?;
+        let ends = complete.iter().map(|&(at, score)| (at, score.clamp(scores.start, scores.end)));
+        chart.draw_series(ends.map(|point| Circle::new(point, 4, ACCENT.filled())))?;
         Ok(())
     })
 }

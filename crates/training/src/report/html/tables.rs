@@ -27,8 +27,8 @@ pub fn search(out: &mut String, report: &Report) -> Result {
         String::new()
     };
     let time = format!(
-        "Each dot is a trial when it ended, the line the best so far. The worst fifth may stand \
-         at the edge.{left_out}"
+        "Each dot is a trial when it ended, those over all folds in colour; the line is the best \
+         of them so far. The worst fifth may stand at the edge.{left_out}"
     );
     let size = "Large dots are the members of the ensemble.".to_owned();
     figures(
