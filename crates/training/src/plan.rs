@@ -243,7 +243,7 @@ impl Plan {
     ) -> Result<Self, TrainError> {
         let folds = fold_count(shape, distinct_texts, options)?;
         let fitted_share = 1.0 - 1.0 / folds as f64;
-        let candidates = candidates(&Space::for_task(shape), options);
+        let candidates = candidates(&Space::for_task(shape, options.memory_bytes), options);
         let fit_seconds = candidates
             .iter()
             .map(|candidate| shape.fit_seconds(candidate, fitted_share))
@@ -288,7 +288,7 @@ impl Plan {
         threads: usize,
         options: &TrainOptions,
     ) -> Result<Self, TrainError> {
-        let candidates = candidates(&Space::for_task(shape), options);
+        let candidates = candidates(&Space::for_task(shape, options.memory_bytes), options);
         fit_into_memory(&mut self.schedule, self.folds, shape, &candidates, threads, options)?;
         Ok(self)
     }

@@ -43,9 +43,27 @@ const EMBEDDING_SVM_COSTS: Range = Range::Log { low: 0.1, high: 20.0 };
 /// What an embedding is multiplied by beside a lexicon, whose blocks have norm 1 each.
 const SCALES: Range = Range::Log { low: 0.5, high: 8.0 };
 
+const LEAST_WIDTH: u32 = 32;
+const MOST_WIDTH: u32 = 256;
+const PASSES: Range = Range::Log { low: 3.0, high: 15.0 };
+const RATES: Range = Range::Log { low: 0.005, high: 0.05 };
+const DROPOUTS: Range = Range::Log { low: 0.1, high: 0.5 };
+/// What weights of networks shrink by: cross-validation hardly tells one from another.
+const DECAY: f32 = 0.01;
+const NEIGHBOURS: Range = Range::Log { low: 5.0, high: 60.0 };
+const SHARPNESSES: Range = Range::Log { low: 10.0, high: 40.0 };
+const RIDGES: Range = Range::Log { low: 0.03, high: 1.0 };
+const KERNEL_DECAYS: Range = Range::Log { low: 1.0, high: 8.0 };
+/// Texts for whose kernels there is time: a fit takes one second for half as many and eight
+/// for twice as many, where others take no longer than for as many texts more.
+const KERNEL_TEXTS: usize = 6_000;
+/// The part of a run's memory that one fit may take where a family can be done without:
+/// several run side by side.
+const FIT_MEMORY_PART: u64 = 16;
+
 impl Space {
-    /// The families that a task's data, labels and encoder allow.
-    pub fn for_task(shape: &TaskShape) -> Self {
+    /// The families that a task's data, labels and encoder allow, and the memory of the run.
+    pub fn for_task(shape: &TaskShape, memory_bytes: u64) -> Self {
         let mut families = FamilyList::default();
         let lexicons = lexicons(shape);
         let lexicon = Range::Choice(lexicons.len());
@@ -57,6 +75,9 @@ impl Space {
             move |at: f32| FeaturizerSettings::lexical(lexicons[at as usize])
         };
 
+        let fit_bytes = memory_bytes / FIT_MEMORY_PART;
+        families.add_networks(shape, &lexicons, fit_bytes);
+        families.add_stored(shape, lexicons[0], fit_bytes);
         let joined = move |at: f32, view: EmbeddingView, scale: f32| {
             FeaturizerSettings::joined(lexicons[at as usize], view, scale)
         };
@@ -174,6 +195,108 @@ impl FamilyList {
         self.families.push(Family { ranges: ranges.to_vec(), build: Box::new(build) });
     }
 
+    /// Networks of two layers over a lexicon, over each view of the embedding beside it, and
+    /// over the embedding alone.
+    fn add_networks(&mut self, shape: &TaskShape, lexicons: &[LexiconSettings], fit_bytes: u64) {
+        let Some(most) = widest(shape, fit_bytes) else { return };
+        let widths = Range::Log { low: LEAST_WIDTH as f32, high: most as f32 };
+        let lexicon = Range::Choice(lexicons.len());
+        let mlp = |width: f32, passes: f32, rate, dropout| LearnerSettings::Mlp {
+            width: whole_width(width),
+            passes: passes.round() as u32,
+            rate,
+            decay: DECAY,
+            dropout,
+        };
+        let bag = |width: f32, passes: f32, rate| LearnerSettings::EmbeddingBag {
+            width: whole_width(width),
+            passes: passes.round() as u32,
+            rate,
+        };
+        let of = |featurizer, learner| Candidate { featurizer, learner };
+        let chosen = {
+            let lexicons = lexicons.to_vec();
+            move |at: f32| lexicons[at as usize]
+        };
+        let (with_mlp, with_bag) = (chosen.clone(), chosen.clone());
+        self.add(
+            &[lexicon, widths, PASSES, RATES, DROPOUTS],
+            move |at| {
+                let features = FeaturizerSettings::lexical(with_mlp(at[0]));
+                of(features, mlp(at[1], at[2], at[3], at[4]))
+            },
+            &[(8, &[0.0, 128.0, 10.0, 0.02, 0.2])],
+        );
+        self.add(
+            &[lexicon, widths, PASSES, RATES],
+            move |at| of(FeaturizerSettings::lexical(with_bag(at[0])), bag(at[1], at[2], at[3])),
+            &[(10, &[0.0, 128.0, 4.0, 0.02])],
+        );
+        for view in views(shape) {
+            let (with_mlp, with_bag) = (chosen.clone(), chosen.clone());
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(6, &[0.0, 1.0, 128.0, 10.0, 0.01, 0.2])],
+                EmbeddingView::Layers => &[],
+            };
+            self.add(
+                &[lexicon, SCALES, widths, PASSES, RATES, DROPOUTS],
+                move |at| {
+                    let features = FeaturizerSettings::joined(with_mlp(at[0]), view, at[1]);
+                    of(features, mlp(at[2], at[3], at[4], at[5]))
+                },
+                starts,
+            );
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(12, &[0.0, 1.0, 128.0, 4.0, 0.02])],
+                EmbeddingView::Layers => &[],
+            };
+            self.add(
+                &[lexicon, SCALES, widths, PASSES, RATES],
+                move |at| {
+                    let features = FeaturizerSettings::joined(with_bag(at[0]), view, at[1]);
+                    of(features, bag(at[2], at[3], at[4]))
+                },
+                starts,
+            );
+        }
+    }
+
+    /// Heads that keep embeddings: neighbours, and kernels where rows are few enough.
+    fn add_stored(&mut self, shape: &TaskShape, lexicon: LexiconSettings, fit_bytes: u64) {
+        if !views(shape).contains(&EmbeddingView::Pooled) {
+            return;
+        }
+        let pooled = FeaturizerSettings::embedding(EmbeddingView::Pooled);
+        let of = |featurizer, learner| Candidate { featurizer, learner };
+        self.add(
+            &[NEIGHBOURS, SHARPNESSES],
+            move |at| {
+                let neighbours = at[0].round() as u32;
+                of(pooled, LearnerSettings::Neighbours { neighbours, sharpness: at[1] })
+            },
+            &[(7, &[20.0, 20.0])],
+        );
+        let kernel = |ridge, decay| LearnerSettings::KernelRidge { ridge, decay };
+        let columns = shape.columns + shape.widths.pooled.unwrap_or(0);
+        let bytes = kernel(1.0, 1.0).memory_bytes(columns, shape.texts, shape.classes, 1);
+        if shape.texts > KERNEL_TEXTS || bytes as u64 > 2 * fit_bytes {
+            return;
+        }
+        self.add(
+            &[RIDGES, KERNEL_DECAYS],
+            move |at| of(pooled, kernel(at[0], at[1])),
+            &[(9, &[0.1, 4.0])],
+        );
+        self.add(
+            &[SCALES, RIDGES, KERNEL_DECAYS],
+            move |at| {
+                let joined = FeaturizerSettings::joined(lexicon, EmbeddingView::Pooled, at[0]);
+                of(joined, kernel(at[1], at[2]))
+            },
+            &[(13, &[1.0, 0.3, 4.0])],
+        );
+    }
+
     /// The families whose learners can do the task.
     fn finish(self, kind: LabelKind) -> Space {
         let mut space = Space { families: Vec::new(), starts: Vec::new() };
@@ -254,6 +377,24 @@ fn views(shape: &TaskShape) -> Vec<EmbeddingView> {
     EmbeddingView::ALL.into_iter().filter(is_affordable).collect()
 }
 
+/// The hidden units for which a network over all features has room, in sixteens.
+fn widest(shape: &TaskShape, fit_bytes: u64) -> Option<u32> {
+    let embedding =
+        [EmbeddingView::Pooled, EmbeddingView::Layers].map(|view| shape.widths.of(view));
+    let columns = shape.columns + embedding.into_iter().flatten().max().unwrap_or(0);
+    let fits = |width: &u32| {
+        let bag = LearnerSettings::EmbeddingBag { width: *width, passes: 1, rate: 1.0 };
+        bag.memory_bytes(columns, shape.texts, shape.classes, 1) as u64 <= fit_bytes
+    };
+    (LEAST_WIDTH..=MOST_WIDTH).rev().step_by(LANES).find(fits)
+}
+
+/// The width of hidden units nearest to a setting: they are computed in sixteens.
+fn whole_width(width: f32) -> u32 {
+    let blocks = (width / LANES as f32).round().max(1.0);
+    blocks as u32 * LANES as u32
+}
+
 /// The lexicons that candidates may read, the usual one first. Of the presets these are the ones
 /// that gained on some set: how a text begins 1.4 points on TREC, words alone variety.
 fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
@@ -290,7 +431,7 @@ mod tests {
     #[test]
     fn starts_are_points_of_the_space() {
         let shape = TaskShape::expected(LabelKind::SingleChoice, 1000, 50_000, 20, WIDTHS);
-        let space = Space::for_task(&shape);
+        let space = Space::for_task(&shape, 2 << 30);
         let names: Vec<String> =
             space.starts().iter().map(|start| space.candidate(start).name()).collect();
         assert_eq!(names[0], "words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3");
@@ -300,7 +441,7 @@ mod tests {
     #[test]
     fn a_multi_label_task_gets_learners_that_can_do_it() {
         let shape = TaskShape::expected(LabelKind::MultiLabel, 1000, 50_000, 20, WIDTHS);
-        let space = Space::for_task(&shape);
+        let space = Space::for_task(&shape, 2 << 30);
         let samples = space.samples();
         assert!(samples.len() > 3);
         assert!(samples.iter().all(|candidate| candidate.learner.abilities().multi_label));

@@ -116,7 +116,7 @@ impl Run<'_> {
         let mut prepared = prepare(rows, taxonomy, options)?;
         check_metric(options.metric, prepared.kind)?;
         let expected = self.expected_shape(&prepared);
-        let space = Space::for_task(&expected);
+        let space = Space::for_task(&expected, options.memory_bytes);
         let texts = prepared.distinct_texts();
         let plan = Plan::for_task(&expected, texts, self.threads, options)?;
         let progress = Progress::new(self.observer, &plan.phase_seconds, started);
