@@ -21,6 +21,22 @@ impl Targets {
         self.offsets.push(self.classes.len() as u32);
     }
 
+    /// Appends a row of other targets.
+    pub fn push_from(&mut self, other: &Self, row: usize) {
+        let (classes, shares) = other.row(row);
+        self.classes.extend_from_slice(classes);
+        self.shares.extend_from_slice(shares);
+        self.offsets.push(self.classes.len() as u32);
+    }
+
+    /// Leaves the first rows.
+    pub fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        let end = self.offsets[self.len()] as usize;
+        self.classes.truncate(end);
+        self.shares.truncate(end);
+    }
+
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }

@@ -14,7 +14,7 @@ mod dense;
 #[cfg(test)]
 mod golden_tests;
 mod kernel;
-mod lanes;
+pub(crate) mod lanes;
 mod linear_head;
 mod neighbours;
 mod network;
