@@ -56,6 +56,8 @@ pub enum TrainError {
         #[source]
         source: HeadError,
     },
+    #[error("build the classifier that labels rows")]
+    SelfTraining(#[source] HeadError),
     #[error("write the model")]
     WriteModel(#[source] ModelError),
     #[error("open the model that was just written")]
@@ -81,9 +83,11 @@ impl Explain for TrainError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Lexicon(source) => source.kind(),
-            Self::Head { .. } | Self::OpenModel(_) | Self::Predict(_) | Self::Threads { .. } => {
-                ErrorKind::Internal
-            }
+            Self::Head { .. }
+            | Self::SelfTraining(_)
+            | Self::OpenModel(_)
+            | Self::Predict(_)
+            | Self::Threads { .. } => ErrorKind::Internal,
             Self::WriteModel(source) => source.kind(),
             Self::WriteReport { .. } => ErrorKind::Internal,
             Self::Memory { .. } => ErrorKind::TooLarge,
@@ -99,8 +103,9 @@ impl Explain for TrainError {
                  taxonomy, which then is made of the labels found"
             }
             Self::NothingLabelled { .. } => {
-                "name the label column at import (`--label COL`), or label some rows: two classes \
-                 with a few rows each are enough to begin"
+                "name the label column at import (`--label COL`), label some rows (two classes with \
+                 a few each are enough to begin), or give a taxonomy, whose names, descriptions \
+                 and examples then say what the classes are"
             }
             Self::OneClass { .. } => "label rows of at least one more class",
             Self::TooFewTexts { .. } => "label more rows with different texts",

@@ -37,6 +37,7 @@ mod space;
 mod targets;
 mod train;
 mod trial;
+mod weak;
 
 pub use block_cache::BlockCache;
 pub use calibrate::{Sigmoid, fit_sigmoid, fit_temperature};
@@ -54,7 +55,7 @@ pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
     LearningPoint, MemberEffect, MemberReport, ModelReport, PAGE_FILE, REPORT_FILE, RefusalPoint,
-    Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
+    Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind, WeakMethod, WeakSummary,
     advise,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};

@@ -5,6 +5,7 @@ mod build;
 mod findings;
 mod html;
 mod text;
+mod weak;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use findings::{
     DuplicatePair, Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency,
     LearningCurve, LearningPoint, MemberEffect, RefusalPoint, RowExample,
 };
+pub use weak::{WeakMethod, WeakSummary};
 
 /// What a run did and what its model is worth.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Report {
     pub seed: u64,
     pub metric: Metric,
     pub regime: Regime,
+    /// What became of rows without label, where there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weak: Option<WeakSummary>,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
     pub data: DataSummary,
@@ -73,8 +78,12 @@ pub struct Report {
 pub enum Regime {
     /// Every row to learn from has a label.
     Labelled,
-    /// Some have; the others were left alone.
+    /// Some have; [`Report::weak`] says what became of the others.
     PartlyLabelled,
+    /// None has: they were labelled by what the taxonomy says of its classes.
+    Unlabelled,
+    /// There are none: what the taxonomy says of its classes is all.
+    TaxonomyOnly,
 }
 
 /// The rows of the data set, by what became of them.
@@ -190,6 +199,7 @@ pub enum WarningKind {
     TinyClasses,
     TestClassesNotLearnt,
     CutShort,
+    UnlabelledLeftOut,
 }
 
 impl Warning {
@@ -209,6 +219,11 @@ impl Warning {
             WarningKind::TestClassesNotLearnt => {
                 format!(
                     "{count} test rows are of classes without a row to learn from: they count as wrong"
+                )
+            }
+            WarningKind::UnlabelledLeftOut => {
+                format!(
+                    "{count} rows without label were left out: nothing is made of them in a multi-label task"
                 )
             }
             WarningKind::CutShort => {

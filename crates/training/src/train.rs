@@ -26,13 +26,14 @@ use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
 use crate::plan::{EmbeddingWidths, Plan, Schedule, TaskShape};
-use crate::prepare::{self, Prepared, prepare};
+use crate::prepare::{self, ClassTextRows, HeldOut, Prepared, prepare};
 use crate::progress::Progress;
 use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
 use crate::search::{self, Ending, SearchContext};
 use crate::space::Space;
 use crate::trial::{Trial, Workbench};
+use crate::weak::{self, Labelling};
 
 /// The model's name in the folder of a run.
 pub const MODEL_FILE: &str = "model.corral";
@@ -113,7 +114,8 @@ impl Run<'_> {
         let cpu_before = process_cpu_time();
         let options = self.options;
         let mut actual = Actual::default();
-        let mut prepared = prepare(rows, taxonomy, options)?;
+        let class_texts = ClassTextRows::of(taxonomy, options.class_texts);
+        let mut prepared = prepare(rows, taxonomy, &class_texts, options)?;
         check_metric(options.metric, prepared.kind)?;
         let expected = self.expected_shape(&prepared);
         let space = Space::for_task(&expected, options.memory_bytes);
@@ -132,6 +134,9 @@ impl Run<'_> {
         };
         let plan = plan.with_counted(&shape, self.threads, options)?;
 
+        let stop = || self.observer.is_cancelled();
+        let labelling = Labelling { folds: plan.folds, seed: options.seed, stop: &stop };
+        weak::label_rows(&mut prepared, &blocks, &labelling)?;
         let folds = prepared.folds(plan.folds, options.seed);
         let levels = match prepared.kind {
             LabelKind::SingleChoice => Levels::of(&prepared.taxonomy, &prepared.outputs),
@@ -310,7 +315,8 @@ impl Run<'_> {
                 let trial = &trials[member.trial];
                 let (number, candidate) = (trial.report.number, trial.report.candidate);
                 let outcome = trial.outcome.as_ref().expect("members are complete trials");
-                let fitted = bench.fit(number, &candidate, &everything, bench.seed)?;
+                let fitted =
+                    bench.fit(number, &candidate, &everything, HeldOut::Nothing, bench.seed)?;
                 let weight = member.picks as f32 / picks as f32;
                 let report = MemberReport {
                     trial: number,

@@ -14,7 +14,7 @@ use crate::learner::{FitEffort, Fitted, HeadBudget, Problem};
 use crate::metrics::{self, DetailedEvaluation, Evaluation, Levels, RankedRows};
 use crate::options::Metric;
 use crate::plan::Candidate;
-use crate::prepare::Prepared;
+use crate::prepare::{HeldOut, Prepared};
 use crate::random::Random;
 use crate::report::TrialReport;
 use crate::rows::LabelKind;
@@ -118,16 +118,18 @@ impl Workbench<'_> {
         number: usize,
         candidate: &Candidate,
         rows: &[u32],
+        held_out: HeldOut,
         seed: u64,
     ) -> Result<Fitted, TrainError> {
+        let (targets, row_weights) = self.prepared.fitted_labels(held_out);
         let features = self.blocks.rows(&candidate.featurizer);
         let problem = Problem {
             features,
             squared_norms: &features.squared_norms(),
             rows,
             class_count: self.prepared.outputs.len(),
-            targets: &self.prepared.targets,
-            row_weights: &self.prepared.weights,
+            targets,
+            row_weights,
             class_weights: &self.prepared.class_weights,
             link: self.link(),
             seed,
@@ -151,8 +153,13 @@ impl Workbench<'_> {
         if row_share < 1.0 {
             self.thin(&mut fitted_rows, row_share);
         }
-        let fitted =
-            self.fit(number, candidate, &fitted_rows, self.seed ^ (fold as u64 + 1) << 48)?;
+        let fitted = self.fit(
+            number,
+            candidate,
+            &fitted_rows,
+            HeldOut::Fold(fold),
+            self.seed ^ (fold as u64 + 1) << 48,
+        )?;
         let scores = self.score(&fitted.head, &candidate.featurizer, &held_out);
         Ok(FoldScores {
             scores,

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::folds::ALWAYS_FITTED;
 use crate::learner::LearnerSettings;
 use crate::plan::Candidate;
+use crate::prepare::HeldOut;
 use crate::random::Random;
 use crate::report::{LearningCurve, LearningPoint, TrialReport};
 use crate::rows::LabelKind;
@@ -106,7 +107,7 @@ fn fit(
     let rows = thinned(bench, fitted, share);
     let learnt = rows.iter().filter(|&&row| bench.folds.of_row[row as usize] != ALWAYS_FITTED);
     let count = learnt.count();
-    let model = bench.fit(number, candidate, &rows, bench.seed)?;
+    let model = bench.fit(number, candidate, &rows, HeldOut::Fold(fold), bench.seed)?;
     let scores = bench.score(&model.head, &candidate.featurizer, &held_out);
     let ranked = bench.rank(scores.rows(), &|row| scores.row(row), &Calibration::NONE);
     let evaluation = bench.evaluate_rows(&ranked, &held_out).summary;

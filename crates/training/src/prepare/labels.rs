@@ -143,4 +143,3 @@ pub fn labels_of(
         }
     }
 }
-

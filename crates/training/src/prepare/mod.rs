@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use corral_taxonomy::{ClassIndex, Taxonomy};
 
+pub use self::class_texts::ClassTextRows;
 use self::class_texts::wanted_classes;
 use self::labels::{check_columns, labels_of, resolve_labels, taxonomy_of_labels};
-pub use self::class_texts::ClassTextRows;
 
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
@@ -90,8 +90,7 @@ pub fn prepare<'a>(
     };
     let classes = resolve_labels(rows, &taxonomy)?;
     let labels_of = |row: usize| labels_of(rows, &classes, row);
-    let has_weight =
-        |row: usize| rows.weights.as_ref().is_none_or(|weights| weights[row] > 0.0);
+    let has_weight = |row: usize| rows.weights.as_ref().is_none_or(|weights| weights[row] > 0.0);
 
     let mut summary = DataSummary { rows: rows.texts.len() as u64, ..DataSummary::default() };
     let mut warnings = Vec::new();
@@ -378,7 +377,7 @@ fn texts_in_both(rows: &TrainingRows<'_>, learnt: &[usize], tested: &[usize]) ->
 }
 
 /// Which texts are not among `known` ones.
-fn new_texts(mut known: Vec<&str>, texts: Vec<&str>) -> Vec<bool> {
+fn new_texts<'a>(mut known: Vec<&'a str>, texts: Vec<&'a str>) -> Vec<bool> {
     let count = known.len();
     known.extend(texts);
     let groups = groups_by_text(&known);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use corral_classifier::Encoder;
 use corral_types::{BlobHash, Timestamp};
 
-use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Regime, Report, advise};
+use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Report, advise};
 use crate::analysis;
 use crate::error::TrainError;
 use crate::metrics::{DetailedEvaluation, RankedRows};
@@ -62,11 +62,8 @@ pub fn build(parts: ReportParts<'_>) -> Report {
         name: options.name.clone(),
         seed: options.seed,
         metric: options.metric,
-        regime: if prepared.summary.unlabelled_rows == 0 {
-            Regime::Labelled
-        } else {
-            Regime::PartlyLabelled
-        },
+        regime: prepared.regime,
+        weak: prepared.weak.clone(),
         started_at: parts.started_at,
         ended_at: Timestamp::now(),
         data: prepared.summary.clone(),

@@ -40,8 +40,12 @@ fn write_report(out: &mut String, report: &Report) -> Result {
         report.seed
     );
     paragraph(out, "", &head)?;
-    if data.unlabelled_rows > 0 {
-        writeln!(out, "{} rows without label were left alone", data.unlabelled_rows)?;
+    match &report.weak {
+        Some(weak) => paragraph(out, "", &weak.sentence())?,
+        None if data.unlabelled_rows > 0 => {
+            writeln!(out, "{} rows without label were left alone", data.unlabelled_rows)?;
+        }
+        None => {}
     }
     write_trials(out, report)?;
     write_model(out, report)?;

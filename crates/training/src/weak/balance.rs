@@ -48,12 +48,15 @@ pub fn balance(scores: &mut DenseRows, prior: &[f32], strength: f64, present: &[
             .collect();
         for (class, scale) in scales.iter_mut().enumerate() {
             let raw = sums.iter().map(|sums| sums[class]).sum::<f64>() / count;
-            *scale = (f64::from(prior[class]).max(LEAST_SHARE) / raw.max(LEAST_SHARE)).powf(strength);
+            *scale =
+                (f64::from(prior[class]).max(LEAST_SHARE) / raw.max(LEAST_SHARE)).powf(strength);
         }
     }
     scores.values_mut().par_chunks_exact_mut(classes).for_each(|row| {
         let total = scaled_total(row, &scales);
-        row.iter_mut().zip(&scales).for_each(|(p, scale)| *p = (f64::from(*p) * scale / total) as f32);
+        row.iter_mut()
+            .zip(&scales)
+            .for_each(|(p, scale)| *p = (f64::from(*p) * scale / total) as f32);
     });
 }
 

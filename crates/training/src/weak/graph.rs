@@ -99,7 +99,9 @@ impl NeighbourGraph {
                     (1.0, 0.0)
                 };
                 let first = initial.row(row);
-                out.iter_mut().zip(first).for_each(|(sum, value)| *sum = own * value + scale * *sum);
+                out.iter_mut()
+                    .zip(first)
+                    .for_each(|(sum, value)| *sum = own * value + scale * *sum);
             });
             std::mem::swap(&mut now, &mut next);
         }

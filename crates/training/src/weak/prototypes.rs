@@ -115,7 +115,11 @@ fn moved(rows: &DenseRows, labels: &DenseRows, texts: &DenseRows) -> DenseRows {
         moved.values_mut().iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
     }
     moved.normalise();
-    moved.values_mut().iter_mut().zip(texts.values()).for_each(|(value, own)| *value += ANCHOR * own);
+    moved
+        .values_mut()
+        .iter_mut()
+        .zip(texts.values())
+        .for_each(|(value, own)| *value += ANCHOR * own);
     moved.normalise();
     moved
 }

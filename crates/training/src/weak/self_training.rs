@@ -65,9 +65,8 @@ where
         let prior = self.prior(&fixed);
         let known: Vec<u32> = (0..rows as u32).filter(|&row| fixed[row as usize]).collect();
         let scores_before = self.scores(&known, self.targets, self.weights)?;
-        let everything: Vec<u32> = (0..rows as u32)
-            .filter(|&row| fixed[row as usize] || present[row as usize])
-            .collect();
+        let everything: Vec<u32> =
+            (0..rows as u32).filter(|&row| fixed[row as usize] || present[row as usize]).collect();
         let mut scores_after = scores_before.clone();
         let mut labels = self.spread(scores_before.clone(), &prior, &present, &fixed);
         for _ in 0..ROUNDS {

@@ -1,0 +1,253 @@
+//! Labels where people gave few or none.
+//!
+//! Where **some** rows to learn from have a label, [`self_training`] makes labels for the
+//! others, and they are used if that helps on labelled rows that it did not know. Where
+//! **none** has, [`prototypes`] makes labels from what the taxonomy says of its classes. Where
+//! there are **no rows at all**, the texts of the classes are the rows, and all that is done
+//! here is to find out how far to trust that.
+//!
+//! Everything is computed from features that exist already, in a fixed order, and takes
+//! memory for one graph of neighbours and a few matrices of rows × classes: see
+//! [`memory_bytes`].
+
+mod balance;
+mod graph;
+mod labels;
+mod projection;
+mod prototypes;
+mod self_training;
+mod trust;
+
+use corral_classifier::{DenseRows, EmbeddingView};
+
+use self::graph::NeighbourGraph;
+use self::labels::push_label;
+use self::prototypes::{centred, label_by_prototypes, mean};
+use self::self_training::SelfTraining;
+use crate::error::TrainError;
+use crate::features::{FeatureBlocks, FeaturizerSettings};
+use crate::folds::ALWAYS_FITTED;
+use crate::prepare::Prepared;
+use crate::report::{Regime, WeakMethod, WeakSummary};
+use crate::targets::Targets;
+
+/// Rows without label that are used: more of them cost time, since each is compared with each,
+/// and next to nothing is learnt from the twenty-thousand-and-first.
+const MOST_UNLABELLED_ROWS: usize = 20_000;
+/// Beyond so many labelled rows the others are left alone: labels of one's own making do not
+/// add to that many made by people.
+const MOST_LABELLED_ROWS: usize = 20_000;
+/// The values of a matrix of rows × classes: 64 MiB of each.
+const MOST_LABEL_VALUES: usize = 16 << 20;
+/// Matrices of rows × classes at once: scores before and after, labels, and two while
+/// labels spread.
+const LABEL_MATRICES: usize = 5;
+/// What an embedding counts beside a lexicon's rows of norm 1 each block.
+const EMBEDDING_SCALE: f32 = 2.0;
+
+/// How rows are labelled.
+pub struct Labelling<'a> {
+    /// Of the cross-validation that follows: self-training is judged on the same.
+    pub folds: usize,
+    pub seed: u64,
+    /// Asked now and then whether to give up.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// How many rows without label are used beside so many with one.
+pub fn most_unlabelled_rows(labelled: usize, classes: usize) -> usize {
+    if labelled > MOST_LABELLED_ROWS {
+        return 0;
+    }
+    let most_values = (MOST_LABEL_VALUES / classes.max(1)).saturating_sub(labelled);
+    MOST_UNLABELLED_ROWS.min(most_values)
+}
+
+/// What labelling takes beside the features, in bytes, for an embedding (or the projection
+/// that stands in for it) so wide.
+pub fn memory_bytes(rows: usize, embedding_width: Option<usize>, classes: usize) -> usize {
+    let width = embedding_width.unwrap_or(projection::WIDTH);
+    let rows_compared = rows * width * size_of::<f32>();
+    rows_compared
+        + NeighbourGraph::memory_bytes(rows, width)
+        + LABEL_MATRICES * rows * classes * size_of::<f32>()
+}
+
+/// Makes labels for the rows of `prepared` that have none, or finds that they are better left
+/// alone, and notes what was done.
+///
+/// # Errors
+/// When it was stopped, or a classifier cannot be built.
+pub fn label_rows(
+    prepared: &mut Prepared<'_>,
+    blocks: &FeatureBlocks,
+    labelling: &Labelling<'_>,
+) -> Result<(), TrainError> {
+    match prepared.regime {
+        Regime::Labelled => {}
+        Regime::PartlyLabelled => {
+            if prepared.unlabelled().is_empty() {
+                return Ok(());
+            }
+            let (summary, labels) = self_train(prepared, blocks, labelling)?;
+            prepared.weak = Some(summary);
+            match labels {
+                Some(labels) => {
+                    (prepared.targets, prepared.weights) = labels.of_all;
+                    prepared.without_fold = labels.without_fold;
+                }
+                None => prepared.forget_unlabelled(),
+            }
+        }
+        Regime::Unlabelled => label_by_class_texts(prepared, blocks, labelling)?,
+        Regime::TaxonomyOnly => {
+            let rows = similarity_rows(prepared, blocks);
+            prepared.weak = Some(trust::of_class_texts(prepared, &rows));
+        }
+    }
+    Ok(())
+}
+
+/// The rows by which likeness is judged: embeddings, or lexical rows projected to few columns.
+fn similarity_rows(prepared: &Prepared<'_>, blocks: &FeatureBlocks) -> DenseRows {
+    let texts = prepared.texts.len();
+    if let Some(rows) = blocks.embeddings.view(EmbeddingView::Pooled) {
+        debug_assert_eq!(rows.rows(), texts);
+        return rows.clone();
+    }
+    let lexical = blocks.lexicons.values().next();
+    lexical.map_or_else(|| DenseRows::zeros(texts, 1), |block| projection::project(&block.rows))
+}
+
+/// Whether the class that scores highest is right.
+fn is_right(targets: &Targets, row: usize, scores: &[f32]) -> bool {
+    let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let class = scores.iter().position(|score| *score == best);
+    targets.right(row).any(|right| Some(right as usize) == class)
+}
+
+/// The rows of one or all blocks side by side.
+fn joined_features(blocks: &FeatureBlocks) -> FeaturizerSettings {
+    let lexicon = blocks.lexicons.keys().next().copied();
+    let view = EmbeddingView::Pooled;
+    let view = blocks.embeddings.view(view).map(|_| view);
+    match (lexicon, view) {
+        (Some(lexicon), Some(view)) => FeaturizerSettings::joined(lexicon, view, EMBEDDING_SCALE),
+        (None, Some(view)) => FeaturizerSettings::embedding(view),
+        (Some(lexicon), None) => FeaturizerSettings::lexical(lexicon),
+        (None, None) => FeaturizerSettings { lexicon: None, embedding: None },
+    }
+}
+
+fn label_by_class_texts(
+    prepared: &mut Prepared<'_>,
+    blocks: &FeatureBlocks,
+    labelling: &Labelling<'_>,
+) -> Result<(), TrainError> {
+    let scored = prepared.scored;
+    let rows = similarity_rows(prepared, blocks);
+    let mean = mean(&rows, 0..scored);
+    let rows = centred(&rows, &mean);
+    let own: Vec<usize> = (0..scored).collect();
+    let texts = rows.select(&prepared.class_texts.clone().collect::<Vec<_>>());
+    let rows = rows.select(&own);
+    let classes: Vec<u32> =
+        prepared.class_texts.clone().filter_map(|row| prepared.targets.first(row)).collect();
+    let texts = prototypes::prototypes(&texts, &classes, prepared.outputs.len());
+    let graph = NeighbourGraph::build(&rows, labelling.stop).ok_or(TrainError::Cancelled)?;
+    let labels =
+        label_by_prototypes(&rows, &graph, &texts, labelling.stop).ok_or(TrainError::Cancelled)?;
+
+    let mut targets = Targets::new();
+    let mut confidences = 0f64;
+    for (row, label) in labels.iter().enumerate() {
+        let confidence = push_label(&mut targets, label);
+        prepared.weights[row] *= confidence;
+        confidences += f64::from(confidence);
+    }
+    for row in prepared.class_texts.clone() {
+        targets.push_from(&prepared.targets, row);
+    }
+    prepared.targets = targets;
+    prepared.weak = Some(WeakSummary {
+        method: WeakMethod::Prototypes,
+        used: true,
+        rows: scored as u64,
+        held_out_rows: 0,
+        accuracy_without: None,
+        accuracy_with: None,
+        estimated_accuracy: Some(confidences / scored.max(1) as f64),
+    });
+    Ok(())
+}
+
+/// Targets and weights of all rows, those that were made among them.
+struct MadeLabels {
+    of_all: (Targets, Vec<f32>),
+    without_fold: Vec<(Targets, Vec<f32>)>,
+}
+
+/// Labels rows by self-training: once without each fold, to find whether that helps and so
+/// that no fit of a fold knows of the labels it is scored on, and once for good.
+fn self_train(
+    prepared: &Prepared<'_>,
+    blocks: &FeatureBlocks,
+    labelling: &Labelling<'_>,
+) -> Result<(WeakSummary, Option<MadeLabels>), TrainError> {
+    let rows = similarity_rows(prepared, blocks);
+    let mean = mean(&rows, 0..rows.rows());
+    let rows = centred(&rows, &mean);
+    let graph = NeighbourGraph::build(&rows, labelling.stop).ok_or(TrainError::Cancelled)?;
+    drop(rows);
+    let count = prepared.texts.len();
+    let unlabelled = prepared.unlabelled();
+    let featurizer = joined_features(blocks);
+    let features = blocks.rows(&featurizer);
+    let squared_norms = features.squared_norms();
+    let is_known: Vec<bool> = (0..count).map(|row| !unlabelled.contains(&row)).collect();
+    let is_text: Vec<bool> = (0..count).map(|row| !prepared.class_texts.contains(&row)).collect();
+    let training = SelfTraining {
+        features,
+        squared_norms: &squared_norms,
+        row: blocks.feature_rows(&featurizer),
+        graph: &graph,
+        targets: &prepared.targets,
+        weights: &prepared.weights,
+        class_weights: &prepared.class_weights,
+        class_count: prepared.outputs.len(),
+        is_known: &is_known,
+        is_text: &is_text,
+        seed: labelling.seed,
+        stop: labelling.stop,
+    };
+    let folds = prepared.folds(labelling.folds, labelling.seed);
+    let mut without_fold = Vec::with_capacity(folds.count);
+    let (mut before, mut after) = (0usize, 0usize);
+    for fold in 0..folds.count {
+        let is_held_out = |&of_row: &u8| of_row != ALWAYS_FITTED && usize::from(of_row) == fold;
+        let held_out: Vec<bool> = folds.of_row.iter().map(is_held_out).collect();
+        let found = training.run(&held_out)?;
+        for row in (0..count).filter(|&row| held_out[row]) {
+            before += usize::from(is_right(&prepared.targets, row, found.scores_before.row(row)));
+            after += usize::from(is_right(&prepared.targets, row, found.scores_after.row(row)));
+        }
+        without_fold.push(training.joined(&found.labels));
+    }
+    let scored = prepared.scored.max(1) as f64;
+    let used = after > before;
+    let summary = WeakSummary {
+        method: WeakMethod::SelfTraining,
+        used,
+        rows: unlabelled.len() as u64,
+        held_out_rows: prepared.scored as u64,
+        accuracy_without: Some(before as f64 / scored),
+        accuracy_with: Some(after as f64 / scored),
+        estimated_accuracy: None,
+    };
+    if !used {
+        return Ok((summary, None));
+    }
+    let found = training.run(&vec![false; count])?;
+    let of_all = training.joined(&found.labels);
+    Ok((summary, Some(MadeLabels { of_all, without_fold })))
+}
