@@ -5,11 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corral_classifier::Encoder;
-use corral_data::{Dataset, Manifest, PartStore};
+use corral_data::{Dataset, LabelArity, Manifest, PartStore};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
+<<<<<<< HEAD
 use corral_training::{BlockCache, Observer, RowLabels, Split, TrainError, TrainingRows};
+=======
+use corral_training::{Observer, Split, TrainError, TrainingRows};
+>>>>>>> fd705cf (Train from a taxonomy alone, and on rows without labels)
 use corral_types::BlobHash;
 use corral_worker::{JobContext, JobFailure, JobHandler, JobOutput};
 use serde_json::{Value, json};
@@ -25,9 +29,13 @@ impl JobHandler for TrainJob {
     fn run(&self, context: &JobContext) -> Result<JobOutput, JobFailure> {
         let payload: TrainPayload = serde_json::from_value(context.payload().clone())
             .map_err(|error| JobFailure::from_error(&error))?;
-        let manifest = Manifest::parse(&read(context.input_path(payload.manifest)?)?)?;
-        let arity = manifest.labels.arity;
-        let dataset = Dataset::open(manifest, &Inputs { context })?;
+        let dataset = match payload.manifest {
+            None => None,
+            Some(manifest) => {
+                let manifest = Manifest::parse(&read(context.input_path(manifest)?)?)?;
+                Some(Dataset::open(manifest, &Inputs { context })?)
+            }
+        };
         let taxonomy = match payload.taxonomy {
             None => None,
             Some((_, _, document)) => {
@@ -38,8 +46,14 @@ impl JobHandler for TrainJob {
             None => None,
             Some(file) => Some(MiniLm::open_verified(context.input_path(file)?, file)?),
         };
-        let batches: Vec<_> = dataset.iter().collect::<Result<_, _>>()?;
-        let rows = training_rows(dataset.manifest(), &batches, payload.label_kind(arity));
+        let batches: Vec<_> = dataset.iter().flat_map(Dataset::iter).collect::<Result<_, _>>()?;
+        let rows = match &dataset {
+            Some(dataset) => {
+                let kind = payload.label_kind(dataset.manifest().labels.arity);
+                training_rows(dataset.manifest(), &batches, kind)
+            }
+            None => TrainingRows::none(payload.label_kind(LabelArity::Single)),
+        };
         let mut options = payload.options;
         options.threads = Some(context.thread_count());
         options.block_cache = Some(BlockCache {
@@ -82,15 +96,8 @@ fn training_rows<'a>(
     kind: corral_training::LabelKind,
 ) -> TrainingRows<'a> {
     let (valid, test) = (manifest.split_code("valid"), manifest.split_code("test"));
-    let mut rows = TrainingRows {
-        kind,
-        label_names: manifest.labels.names.clone(),
-        texts: Vec::new(),
-        labels: RowLabels::new(),
-        splits: Vec::new(),
-        row_ids: Vec::new(),
-        weights: None,
-    };
+    let mut rows = TrainingRows::none(kind);
+    rows.label_names = manifest.labels.names.clone();
     for batch in batches {
         for row in 0..batch.len() {
             rows.texts.push(batch.text(row));

@@ -6,12 +6,12 @@
 use corral_catalog::{
     Catalog, CatalogError, EncoderRecord, Lineage, NewModelVersion, NewRecord, RunRecord, RunStatus,
 };
-use corral_data::LabelArity;
+use corral_data::{LabelArity, Manifest};
 use corral_datasets::{LoadedTaxonomy, OpenSet};
 use corral_jobs::{CompletionError, FinishedWork, JobRequest};
 use corral_training::{
     EmbeddingWidths, LabelKind, Metric, Plan, Report, TaskShape, TrainOptions, TrialEnding,
-    TrialReport,
+    TrialReport, labelling_memory_bytes, most_unlabelled_rows,
 };
 use corral_types::{
     BlobHash, DatasetId, ErrorKind, Explain, Failure, MIB, ModelId, Name, TaxonomyId, Timestamp,
@@ -73,8 +73,9 @@ impl std::str::FromStr for LabelTask {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainPayload {
     pub model: Name,
-    pub dataset: (DatasetId, u32),
-    pub manifest: BlobHash,
+    /// Without a data set the taxonomy is all there is.
+    pub dataset: Option<(DatasetId, u32)>,
+    pub manifest: Option<BlobHash>,
     pub taxonomy: Option<(TaxonomyId, u32, BlobHash)>,
     pub encoder: Option<BlobHash>,
     pub task: LabelTask,
@@ -108,53 +109,114 @@ impl TrainOrder {
     /// When the data cannot be trained on, or not within the memory asked for.
     pub fn into_request(
         mut self,
-        set: &OpenSet,
+        set: Option<&OpenSet>,
         taxonomy: Option<&LoadedTaxonomy>,
         encoder: Option<&EncoderRecord>,
     ) -> Result<JobRequest, Failure> {
-        let manifest = &set.manifest;
-        let labelled = manifest.statistics.rows - manifest.statistics.unlabelled_rows;
-        if labelled == 0 {
-            return Err(Failure::new(
-                ErrorKind::Invalid,
-                format!("no row of {}@{} has a label", set.record.name, set.version.number),
-            )
-            .with_hint("name the label column when importing, by --label"));
-        }
-        if let Some(loaded) = taxonomy {
+        refuse_unlabelled(set, taxonomy)?;
+        if let (Some(set), Some(loaded)) = (set, taxonomy) {
             refuse_unknown_labels(set, loaded)?;
         }
-        let classes = taxonomy.map_or(manifest.labels.names.len(), |loaded| loaded.taxonomy.len());
+        let manifest = set.map(|set| &set.manifest);
+        let names = manifest.map_or(0, |manifest| manifest.labels.names.len());
+        let classes = taxonomy.map_or(names, |loaded| loaded.taxonomy.len());
+        let size = LearntSize::of(manifest, taxonomy, classes);
+        let arity = manifest.map_or(LabelArity::Single, |manifest| manifest.labels.arity);
+        let embedding_width = encoder.map(|encoder| encoder.dimension as usize);
         let shape = TaskShape::expected(
-            self.payload.label_kind(manifest.labels.arity),
-            labelled as usize,
-            manifest.statistics.text_bytes as usize,
+            self.payload.label_kind(arity),
+            size.rows,
+            size.text_bytes,
             classes,
             encoder.map_or_else(EmbeddingWidths::default, expected_widths),
         );
+        let labelling_bytes = if size.unlabelled_rows == 0 {
+            0
+        } else {
+            labelling_memory_bytes(size.rows, embedding_width, classes) as u64
+        };
         // Without a wish the search gets what it is expected to take; with one, it must fit.
         let mut options = self.payload.options.clone();
-        options.memory_bytes =
-            self.memory_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(BASE_MEMORY_BYTES));
-        let threads = self.milli_cpu.div_ceil(1000) as usize;
-        let plan =
-            Plan::for_task(&shape, labelled as usize, threads, &options).map_err(Failure::from)?;
-        let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
-        let memory_bytes = self
+        options.memory_bytes = self
             .memory_bytes
-            .unwrap_or(plan.estimate.memory_bytes + encoder_bytes + BASE_MEMORY_BYTES);
+            .map_or(u64::MAX, |bytes| bytes.saturating_sub(BASE_MEMORY_BYTES + labelling_bytes));
+        let threads = self.milli_cpu.div_ceil(1000) as usize;
+        let plan = Plan::for_task(&shape, size.rows, threads, &options).map_err(Failure::from)?;
+        let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
+        let memory_bytes = self.memory_bytes.unwrap_or(
+            plan.estimate.memory_bytes + labelling_bytes + encoder_bytes + BASE_MEMORY_BYTES,
+        );
         self.payload.options.memory_bytes = memory_bytes - BASE_MEMORY_BYTES.min(memory_bytes);
         let payload = serde_json::to_value(&self.payload)
             .expect("a payload has texts, numbers and hashes only");
         let mut request = JobRequest::new(TRAIN_KIND, self.payload.model.to_string(), payload);
-        request.inputs = vec![self.payload.manifest];
-        request.inputs.extend(manifest.blobs());
+        request.inputs.extend(self.payload.manifest);
+        request.inputs.extend(manifest.into_iter().flat_map(Manifest::blobs));
         request.inputs.extend(self.payload.taxonomy.map(|(_, _, document)| document));
         request.inputs.extend(self.payload.encoder);
         request.memory_request_bytes = memory_bytes;
         request.milli_cpu = self.milli_cpu;
         request.time_limit_ms = Some(self.time_limit_ms);
         Ok(request)
+    }
+}
+
+/// Without labels it takes a taxonomy to say what the classes are.
+fn refuse_unlabelled(
+    set: Option<&OpenSet>,
+    taxonomy: Option<&LoadedTaxonomy>,
+) -> Result<(), Failure> {
+    if taxonomy.is_some() {
+        return Ok(());
+    }
+    let Some(set) = set else {
+        return Err(Failure::new(ErrorKind::Invalid, "there is nothing to learn from")
+            .with_hint("name a data set, a taxonomy, or both"));
+    };
+    let statistics = &set.manifest.statistics;
+    if statistics.rows > statistics.unlabelled_rows {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorKind::Invalid,
+        format!("no row of {}@{} has a label", set.record.name, set.version.number),
+    )
+    .with_hint(
+        "name the label column when importing, by --label, or name a taxonomy, whose names, \
+         descriptions and examples then say what the classes are",
+    ))
+}
+
+/// How much there is to learn from.
+struct LearntSize {
+    /// Labelled rows and those that get labels made for them; without a data set, the texts of
+    /// the classes.
+    rows: usize,
+    unlabelled_rows: usize,
+    text_bytes: usize,
+}
+
+impl LearntSize {
+    fn of(manifest: Option<&Manifest>, taxonomy: Option<&LoadedTaxonomy>, classes: usize) -> Self {
+        if let Some(statistics) = manifest.map(|manifest| &manifest.statistics) {
+            let labelled = (statistics.rows - statistics.unlabelled_rows) as usize;
+            let unlabelled_rows =
+                (statistics.unlabelled_rows as usize).min(most_unlabelled_rows(labelled, classes));
+            let rows = labelled + unlabelled_rows;
+            return Self { rows, unlabelled_rows, text_bytes: statistics.text_bytes as usize };
+        }
+        let classes = taxonomy.map_or(&[][..], |loaded| loaded.taxonomy.classes());
+        let bytes = |class: &corral_taxonomy::Class| {
+            let texts = class.examples.iter().chain(&class.description);
+            // A name stands by itself and in a few phrases.
+            4 * (class.name.len() + 32) + texts.map(String::len).sum::<usize>()
+        };
+        let texts = |class: &corral_taxonomy::Class| 4 + class.examples.len();
+        Self {
+            rows: classes.iter().map(texts).sum(),
+            unlabelled_rows: 0,
+            text_bytes: classes.iter().map(bytes).sum(),
+        }
     }
 }
 
@@ -226,7 +288,7 @@ pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, Comp
         bytes: model.bytes,
         lineage: Lineage {
             job: Some(work.job),
-            dataset: Some(payload.dataset),
+            dataset: payload.dataset,
             taxonomy: payload.taxonomy.map(|(id, number, _)| (id, number)),
         },
         metrics_json: metrics.to_string(),

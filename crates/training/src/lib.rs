@@ -61,3 +61,4 @@ pub use report::{
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;
 pub use train::{MODEL_FILE, TrainOutcome, train};
+pub use weak::{memory_bytes as labelling_memory_bytes, most_unlabelled_rows};

@@ -105,6 +105,19 @@ pub struct TrainingRows<'a> {
 }
 
 impl<'a> TrainingRows<'a> {
+    /// No rows: a taxonomy's own texts are learnt from then, and others may be pushed.
+    pub fn none(kind: LabelKind) -> Self {
+        Self {
+            kind,
+            label_names: Vec::new(),
+            texts: Vec::new(),
+            labels: RowLabels::new(),
+            splits: Vec::new(),
+            row_ids: Vec::new(),
+            weights: None,
+        }
+    }
+
     /// Rows with one label each, all in the training split, numbered from 0.
     pub fn single_choice(
         label_names: Vec<String>,

@@ -135,7 +135,12 @@ impl Run<'_> {
         let plan = plan.with_counted(&shape, self.threads, options)?;
 
         let stop = || self.observer.is_cancelled();
-        let labelling = Labelling { folds: plan.folds, seed: options.seed, stop: &stop };
+        let labelling = Labelling {
+            folds: plan.folds,
+            seed: options.seed,
+            memory_bytes: options.memory_bytes,
+            stop: &stop,
+        };
         weak::label_rows(&mut prepared, &blocks, &labelling)?;
         let folds = prepared.folds(plan.folds, options.seed);
         let levels = match prepared.kind {

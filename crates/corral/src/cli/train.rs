@@ -13,10 +13,12 @@ use crate::failure::refusal;
 pub struct TrainArgs {
     /// The model's name; training again makes a new version
     name: String,
-    /// The data set, or NAME@VERSION
-    #[arg(long)]
-    dataset: String,
-    /// The taxonomy, or NAME@VERSION; without one the labels found form it
+    /// The data set, or NAME@VERSION; without one the model learns from what the taxonomy says
+    /// of its classes
+    #[arg(long, required_unless_present = "taxonomy")]
+    dataset: Option<String>,
+    /// The taxonomy, or NAME@VERSION; without one the labels found form it. Needed where no
+    /// row has a label
     #[arg(long)]
     taxonomy: Option<String>,
     /// What several labels of a row mean

@@ -120,6 +120,7 @@ fn wrong_requests_are_refused_by_name() {
     let train = ["train", "m", "--dataset", "tickets", "--taxonomy", "t"];
     check(&train, 2, &["technical", "20 rows"]);
     check(&["train", "m", "--dataset", "nothing"], 4, &["nothing"]);
+    check(&["train", "m"], 2, &["--dataset"]);
     check(&["train", "m", "--dataset", "tickets", "--memory", "much"], 2, &["much", "GiB"]);
     check(&["train", "m", "--dataset", "tickets", "--memory", "1MiB"], 2, &["MiB", "memory"]);
 
@@ -265,4 +266,42 @@ fn without_tokens_on_loopback_everyone_may_and_beyond_it_nobody_listens() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("hint:"), "{said}");
     }
+}
+
+#[test]
+fn a_taxonomy_alone_becomes_a_model_and_helps_rows_without_labels() {
+    let corral = Corral::start();
+    let folder = tempfile::tempdir().unwrap();
+    let taxonomy = folder.path().join("t.csv");
+    let classes = "name,description\n\
+                   billing,charged twice refund the money wrong price credit card declined\n\
+                   shipping,arrived late lost on the way delivered to a neighbour no tracking\n\
+                   technical,crashes on start shows an error login fails screen stays black\n";
+    std::fs::write(&taxonomy, classes).unwrap();
+    corral.run(&["taxonomy", "import", "topics", &taxonomy.display().to_string()]);
+
+    let trained = corral.json(&["train", "bare", "--taxonomy", "topics", "--wait"]);
+    assert_eq!((&trained["model"], &trained["version"]), (&json!("bare"), &json!(1)));
+    let summary = trained["summary"].as_str().unwrap();
+    assert!(summary.contains("there are no rows"), "{summary}");
+    corral.run(&["deploy", "bare", "--name", "bare"]);
+    let answer = corral.json(&["predict", "bare", "my parcel was lost on the way"]);
+    assert_eq!(answer["predictions"][0]["labels"][0]["id"], "shipping", "{answer}");
+
+    // The same taxonomy labels rows that came without.
+    let unlabelled: String = small_dataset(300)
+        .lines()
+        .map(|line| {
+            let mut row: Value = serde_json::from_str(line).unwrap();
+            row.as_object_mut().unwrap().remove("label");
+            format!("{row}\n")
+        })
+        .collect();
+    let file = folder.path().join("unlabelled.jsonl");
+    std::fs::write(&file, unlabelled).unwrap();
+    corral.run(&["dataset", "import", "mail", &file.display().to_string()]);
+    let train = ["train", "mail", "--dataset", "mail", "--taxonomy", "topics", "--wait"];
+    let trained = corral.json(&train);
+    let summary = trained["summary"].as_str().unwrap();
+    assert!(summary.contains("no row has a label"), "{summary}");
 }

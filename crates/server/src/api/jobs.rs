@@ -4,15 +4,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-/// Trains a model on a data set in the background.
+/// Trains a model in the background: on a data set, on what a taxonomy says of its classes, or
+/// on both.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainRequest {
     /// The name of the model; a new version of it if it is there.
     pub model: String,
-    /// A data set's name, with `@version` for one that is not the newest.
-    pub dataset: String,
-    /// A taxonomy's name, with `@version`; the labels found when absent.
+    /// A data set's name, with `@version` for one that is not the newest. Without one the model
+    /// reads the names, descriptions and examples of the taxonomy's classes alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// A taxonomy's name, with `@version`; the labels found when absent. Needed where no row has
+    /// a label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taxonomy: Option<String>,
     /// What several labels of a row mean: `auto`, `any-of` (one is right, and any will do) or

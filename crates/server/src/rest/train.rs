@@ -25,8 +25,13 @@ pub async fn train(
     Body(request): Body<TrainRequest>,
 ) -> Answer<Json<JobDetail>> {
     let model = name(&request.model)?;
-    let (dataset, version) = versioned(&request.dataset)?;
-    let set = app.datasets.load(&caller, dataset, version).await?;
+    let set = match &request.dataset {
+        None => None,
+        Some(text) => {
+            let (dataset, version) = versioned(text)?;
+            Some(app.datasets.load(&caller, dataset, version).await?)
+        }
+    };
     let taxonomy = match &request.taxonomy {
         None => None,
         Some(text) => {
@@ -43,23 +48,26 @@ pub async fn train(
         budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
         seed: request.seed,
         price: price(&request)?,
-        provenance: [
-            ("dataset", format!("{}@{}", set.record.name, set.version.number)),
-            ("manifest", set.version.manifest.to_string()),
-        ]
-        .into_iter()
-        .chain(taxonomy.iter().map(|loaded| {
-            ("taxonomy", format!("{}@{}", loaded.record.name, loaded.version.number))
-        }))
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect(),
+        provenance: set
+            .iter()
+            .flat_map(|set| {
+                [
+                    ("dataset", format!("{}@{}", set.record.name, set.version.number)),
+                    ("manifest", set.version.manifest.to_string()),
+                ]
+            })
+            .chain(taxonomy.iter().map(|loaded| {
+                ("taxonomy", format!("{}@{}", loaded.record.name, loaded.version.number))
+            }))
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
         ..TrainOptions::default()
     };
     let task: LabelTask = request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
     let payload = TrainPayload {
         model,
-        dataset: (set.record.id, set.version.number),
-        manifest: set.version.manifest,
+        dataset: set.as_ref().map(|set| (set.record.id, set.version.number)),
+        manifest: set.as_ref().map(|set| set.version.manifest),
         taxonomy: taxonomy
             .as_ref()
             .map(|loaded| (loaded.record.id, loaded.version.number, loaded.version.document)),
@@ -79,7 +87,7 @@ pub async fn train(
             .saturating_mul(1000),
     };
     let job_request =
-        order.into_request(&set, taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
+        order.into_request(set.as_ref(), taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
     let job = app.jobs.submit(&caller, job_request).await?;
     read(&app, &caller, job).await
 }

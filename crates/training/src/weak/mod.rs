@@ -50,6 +50,8 @@ pub struct Labelling<'a> {
     /// Of the cross-validation that follows: self-training is judged on the same.
     pub folds: usize,
     pub seed: u64,
+    /// What may be held in memory.
+    pub memory_bytes: u64,
     /// Asked now and then whether to give up.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
@@ -83,6 +85,7 @@ pub fn label_rows(
     blocks: &FeatureBlocks,
     labelling: &Labelling<'_>,
 ) -> Result<(), TrainError> {
+    check_memory(prepared, blocks, labelling)?;
     match prepared.regime {
         Regime::Labelled => {}
         Regime::PartlyLabelled => {
@@ -106,6 +109,30 @@ pub fn label_rows(
         }
     }
     Ok(())
+}
+
+/// Refuses what cannot fit before it begins.
+fn check_memory(
+    prepared: &Prepared<'_>,
+    blocks: &FeatureBlocks,
+    labelling: &Labelling<'_>,
+) -> Result<(), TrainError> {
+    let is_labelled = match prepared.regime {
+        Regime::Labelled | Regime::TaxonomyOnly => true,
+        Regime::PartlyLabelled => prepared.unlabelled().is_empty(),
+        Regime::Unlabelled => false,
+    };
+    let (rows, classes) = (prepared.texts.len(), prepared.outputs.len());
+    let width = blocks.embeddings.view(EmbeddingView::Pooled).map(DenseRows::width);
+    let needed = memory_bytes(rows, width, classes) as u64;
+    if is_labelled || needed <= labelling.memory_bytes {
+        return Ok(());
+    }
+    Err(TrainError::Memory {
+        needed,
+        limit: labelling.memory_bytes,
+        shape: format!("{rows} rows are to be labelled among {classes} classes"),
+    })
 }
 
 /// The rows by which likeness is judged: embeddings, or lexical rows projected to few columns.

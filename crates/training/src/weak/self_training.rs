@@ -160,3 +160,72 @@ where
         counts.iter().map(|count| count / total).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corral_classifier::EmbeddingView;
+
+    use super::*;
+    use crate::features::{FeatureBlocks, FeaturizerSettings};
+    use crate::random::Random;
+
+    /// Rows around one direction for each of three classes.
+    fn clusters(rows: usize) -> DenseRows {
+        let mut random = Random::new(3, 3);
+        let mut values = Vec::with_capacity(rows * 8);
+        for row in 0..rows {
+            let noise = |random: &mut Random| random.below(1000) as f32 / 1500.0;
+            values.extend((0..8).map(|column| {
+                let own = if column == row % 3 { 1.0 } else { 0.0 };
+                own + noise(&mut random)
+            }));
+        }
+        let mut rows = DenseRows::from_values(values, 8);
+        rows.normalise();
+        rows
+    }
+
+    #[test]
+    fn labels_do_not_depend_on_those_of_rows_held_out() {
+        let rows = clusters(90);
+        let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+        let mut blocks = FeatureBlocks::default();
+        blocks.embeddings = [(EmbeddingView::Pooled, rows)].into_iter().collect();
+        let featurizer = FeaturizerSettings::embedding(EmbeddingView::Pooled);
+        let features = blocks.rows(&featurizer);
+        let squared_norms = features.squared_norms();
+        let is_known: Vec<bool> = (0..90).map(|row| row < 12).collect();
+        let held_out: Vec<bool> = (0..90).map(|row| row < 3).collect();
+        let labels_with = |of_held_out: u32| {
+            let mut targets = Targets::new();
+            for row in 0..90u32 {
+                let class = if row < 3 { (row + of_held_out) % 3 } else { row % 3 };
+                targets.push(&mut [(class, 1.0)]);
+            }
+            let training = SelfTraining {
+                features,
+                squared_norms: &squared_norms,
+                row: blocks.feature_rows(&featurizer),
+                graph: &graph,
+                targets: &targets,
+                weights: &[1.0; 90],
+                class_weights: &[1.0; 3],
+                class_count: 3,
+                is_known: &is_known,
+                is_text: &[true; 90],
+                seed: 1,
+                stop: &|| false,
+            };
+            training.run(&held_out).unwrap()
+        };
+        let (right, wrong) = (labels_with(0), labels_with(1));
+        assert_eq!(right.labels.values()[3 * 3..], wrong.labels.values()[3 * 3..]);
+        assert_eq!(right.scores_after, wrong.scores_after);
+        let best = |row: usize| {
+            let label = right.labels.row(row);
+            (0..3).max_by(|&a, &b| label[a].total_cmp(&label[b])).unwrap()
+        };
+        let hits = (12..90).filter(|&row| best(row) == row % 3).count();
+        assert!(hits >= 74, "{hits} of 78");
+    }
+}
