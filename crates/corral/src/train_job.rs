@@ -9,11 +9,7 @@ use corral_data::{Dataset, LabelArity, Manifest, PartStore};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
-<<<<<<< HEAD
-use corral_training::{BlockCache, Observer, RowLabels, Split, TrainError, TrainingRows};
-=======
-use corral_training::{Observer, Split, TrainError, TrainingRows};
->>>>>>> fd705cf (Train from a taxonomy alone, and on rows without labels)
+use corral_training::{BlockCache, Observer, Split, TrainError, TrainingRows};
 use corral_types::BlobHash;
 use corral_worker::{JobContext, JobFailure, JobHandler, JobOutput};
 use serde_json::{Value, json};

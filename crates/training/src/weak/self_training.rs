@@ -189,8 +189,8 @@ mod tests {
     fn labels_do_not_depend_on_those_of_rows_held_out() {
         let rows = clusters(90);
         let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
-        let mut blocks = FeatureBlocks::default();
-        blocks.embeddings = [(EmbeddingView::Pooled, rows)].into_iter().collect();
+        let embeddings = [(EmbeddingView::Pooled, rows)].into_iter().collect();
+        let blocks = FeatureBlocks { embeddings, ..FeatureBlocks::default() };
         let featurizer = FeaturizerSettings::embedding(EmbeddingView::Pooled);
         let features = blocks.rows(&featurizer);
         let squared_norms = features.squared_norms();
