@@ -55,8 +55,8 @@ pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
     LearningPoint, MemberEffect, MemberReport, ModelReport, PAGE_FILE, REPORT_FILE, RefusalPoint,
-    Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind, WeakMethod, WeakSummary,
-    advise,
+    Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
+    WeakMethod, WeakSummary, advise,
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;

@@ -1,7 +1,7 @@
 //! Labels for unlabelled rows from labelled ones.
 
-use corral_classifier::DenseRows;
 use corral_classifier::head::FeatureRow;
+use corral_classifier::{DenseRows, Link};
 
 use super::balance::{balance, logarithms};
 use super::graph::NeighbourGraph;
@@ -132,6 +132,7 @@ where
             squared_norms: self.squared_norms,
             rows,
             class_count: self.class_count,
+            link: Link::Softmax,
             targets,
             row_weights: weights,
             class_weights: self.class_weights,
