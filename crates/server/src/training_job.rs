@@ -187,6 +187,10 @@ fn refuse_unlabelled(
     ))
 }
 
+/// What is added to the bytes of class texts: in so few texts most n-grams are new, and how many
+/// columns they make is not to be had from their bytes.
+const FEW_TEXTS_BYTES: usize = 64 << 10;
+
 /// How much there is to learn from.
 struct LearntSize {
     /// Labelled rows and those that get labels made for them; without a data set, the texts of
@@ -215,7 +219,7 @@ impl LearntSize {
         Self {
             rows: classes.iter().map(texts).sum(),
             unlabelled_rows: 0,
-            text_bytes: classes.iter().map(bytes).sum(),
+            text_bytes: FEW_TEXTS_BYTES + classes.iter().map(bytes).sum::<usize>(),
         }
     }
 }
