@@ -3,7 +3,7 @@
 use corral_classifier::EmbeddingView;
 
 use crate::features::FeaturizerSettings;
-use crate::learner::{LANES, LearnerSettings};
+use crate::learner::{BayesWeights, LANES, LearnerSettings};
 use crate::lexicons::LexiconSettings;
 use crate::plan::{Candidate, TaskShape};
 use crate::rows::LabelKind;
@@ -38,11 +38,19 @@ enum Range {
 const SEVERAL_LEXICONS_BYTES: usize = 16 << 20;
 
 const SVM_COSTS: Range = Range::Log { low: 0.03, high: 4.0 };
-const SOFTMAX_COSTS: Range = Range::Log { low: 1.0, high: 100.0 };
+const SOFTMAX_COSTS: Range = Range::Log { low: 1.0, high: 60.0 };
 const EMBEDDING_SVM_COSTS: Range = Range::Log { low: 0.1, high: 20.0 };
 /// What an embedding is multiplied by beside a lexicon, whose blocks have norm 1 each.
 const SCALES: Range = Range::Log { low: 0.5, high: 8.0 };
 
+const NB_SVM_COSTS: Range = Range::Log { low: 0.1, high: 2.0 };
+/// How much of a class's count ratios its features are multiplied by; less than half was worse
+/// on every set it was tried on.
+const INTERPOLATIONS: Range = Range::Log { low: 0.5, high: 1.0 };
+/// Added to counts before their ratio is taken, as its authors do.
+const RATIO_SMOOTHING: f32 = 1.0;
+const RIDGE_COSTS: Range = Range::Log { low: 0.1, high: 2.0 };
+const SMOOTHINGS: Range = Range::Log { low: 0.1, high: 1.0 };
 const LEAST_WIDTH: u32 = 32;
 const MOST_WIDTH: u32 = 256;
 const PASSES: Range = Range::Log { low: 3.0, high: 15.0 };
@@ -78,6 +86,7 @@ impl Space {
         let fit_bytes = memory_bytes / FIT_MEMORY_PART;
         families.add_networks(shape, &lexicons, fit_bytes);
         families.add_stored(shape, lexicons[0], fit_bytes);
+        families.add_other_linear(shape, &lexicons);
         let joined = move |at: f32, view: EmbeddingView, scale: f32| {
             FeaturizerSettings::joined(lexicons[at as usize], view, scale)
         };
@@ -193,6 +202,63 @@ impl FamilyList {
             self.starts.push((order, Point { family, values }));
         }
         self.families.push(Family { ranges: ranges.to_vec(), build: Box::new(build) });
+    }
+
+    /// Linear learners that err in other places than machines and regression do.
+    fn add_other_linear(&mut self, shape: &TaskShape, lexicons: &[LexiconSettings]) {
+        let lexicon = Range::Choice(lexicons.len());
+        let nb_svm = |cost, interpolation| LearnerSettings::NbSvm {
+            cost,
+            smoothing: RATIO_SMOOTHING,
+            interpolation,
+        };
+        let bayes = |smoothing| LearnerSettings::ComplementBayes {
+            smoothing,
+            weights: BayesWeights::Plain,
+        };
+        let ridge = |cost| LearnerSettings::Ridge { cost };
+        let of = |featurizer, learner| Candidate { featurizer, learner };
+        let chosen = {
+            let lexicons = lexicons.to_vec();
+            move |at: f32| lexicons[at as usize]
+        };
+        let (with_ratios, with_bayes) = (chosen.clone(), chosen.clone());
+        self.add(
+            &[lexicon, NB_SVM_COSTS, INTERPOLATIONS],
+            move |at| of(FeaturizerSettings::lexical(with_ratios(at[0])), nb_svm(at[1], at[2])),
+            &[(9, &[0.0, 0.5, 1.0])],
+        );
+        self.add(
+            &[lexicon, SMOOTHINGS],
+            move |at| of(FeaturizerSettings::lexical(with_bayes(at[0])), bayes(at[1])),
+            &[(13, &[0.0, 0.3])],
+        );
+        for view in views(shape) {
+            let (with_ratios, with_ridge) = (chosen.clone(), chosen.clone());
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(7, &[0.0, 2.0, 0.5])],
+                EmbeddingView::Layers => &[],
+            };
+            self.add(
+                &[lexicon, SCALES, RIDGE_COSTS],
+                move |at| {
+                    of(FeaturizerSettings::joined(with_ridge(at[0]), view, at[1]), ridge(at[2]))
+                },
+                starts,
+            );
+            let starts: &[(usize, &[f32])] = match view {
+                EmbeddingView::Pooled => &[(12, &[0.0, 2.0, 0.5, 0.7])],
+                EmbeddingView::Layers => &[],
+            };
+            self.add(
+                &[lexicon, SCALES, NB_SVM_COSTS, INTERPOLATIONS],
+                move |at| {
+                    let features = FeaturizerSettings::joined(with_ratios(at[0]), view, at[1]);
+                    of(features, nb_svm(at[2], at[3]))
+                },
+                starts,
+            );
+        }
     }
 
     /// Networks of two layers over a lexicon, over each view of the embedding beside it, and
