@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::SearchContext;
 use super::progress::SearchProgress;
 use crate::error::TrainError;
+use crate::options::Metric;
 use crate::plan::{Candidate, HALVING, Rung};
 use crate::report::{TrialEnding, TrialReport};
 use crate::sampler::Point;
@@ -130,6 +131,10 @@ fn run_rung(
     Ok(())
 }
 
+/// How far a family's first may be behind the best, as a multiple of the best's error, to go on:
+/// members that err in other places help an ensemble though they are worse alone.
+const FAMILY_ERROR: f64 = 1.5;
+
 /// Who goes on from a rung: trials within the best third of all that stood on it, this bracket
 /// included, and the best of a family of which none has gone all the way.
 fn promotions(
@@ -145,8 +150,10 @@ fn promotions(
         (0..climbing.len()).map(goodness).chain(earlier).filter(|one| !one.is_nan()).collect();
     all.sort_by(|a, b| b.total_cmp(a));
     let bar = all.get(all.len().div_ceil(HALVING).saturating_sub(1)).copied();
-    // A family that does far worse than others has nothing to bring to an ensemble.
-    let low_bar = all.get(all.len() / 2).copied();
+    let low_bar = all.first().map(|&best| match bench.metric {
+        Metric::LogLoss => FAMILY_ERROR * best,
+        _ => 1.0 - FAMILY_ERROR * (1.0 - best),
+    });
     let mut families: Vec<String> = before
         .iter()
         .filter(|trial| trial.report.ending == TrialEnding::Complete)
@@ -155,13 +162,12 @@ fn promotions(
     let mut goes_on = vec![false; climbing.len()];
     let mut order: Vec<usize> = (0..climbing.len()).collect();
     order.sort_by(|&a, &b| goodness(b).total_cmp(&goodness(a)).then(a.cmp(&b)));
-    let most = (2 * climbing.len()).div_ceil(HALVING).max(1);
     for &at in &order {
         let passes = bar.is_some_and(|bar| goodness(at) >= bar);
         let family = climbing[at].candidate.family();
         let is_first =
             !families.contains(&family) && low_bar.is_some_and(|low_bar| goodness(at) >= low_bar);
-        if (passes || is_first) && goes_on.iter().filter(|&&goes_on| goes_on).count() < most {
+        if passes || is_first {
             goes_on[at] = true;
             families.push(family);
         }
