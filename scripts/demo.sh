@@ -82,7 +82,7 @@ step "dataset import" "$corral" dataset import titles demo/onet/titles.jsonl.gz 
 head -n 13 "$scratch/import"
 
 say "Training in the background"
-step "train" "$corral" train occupations --dataset titles --taxonomy occupations \
+step "train" "$corral" train occupations --dataset titles --budget 80s --taxonomy occupations \
     --task any-of --encoder "$encoder" --wait
 job=$("$corral" job ls --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["items"][-1]["id"])')
 peak=$("$corral" job show "$job" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["peak_memory_bytes"]//2**20, "MiB")')

@@ -30,12 +30,28 @@ pub struct TrainArgs {
     /// The memory the job may take, such as 4GiB; estimated when absent
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// The time the search may take, such as 90s, 5m or 2h
+    /// About how long the search shall take, such as 90s, 5m or 2h: as many candidates are tried
+    /// as take that long by estimate
     #[arg(long, value_name = "TIME")]
     budget: Option<String>,
     /// How many candidates to try
     #[arg(long)]
     trials: Option<u32>,
+    /// End the search by the clock, with the best found by then
+    #[arg(long, value_name = "TIME")]
+    stop_after: Option<String>,
+    /// Try the candidates of this model, or MODEL@VERSION, again instead of searching
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["trials", "budget"])]
+    replay: Option<String>,
+    /// The members that the model may have at most
+    #[arg(long, value_name = "COUNT")]
+    members: Option<u32>,
+    /// The weights that the model may hold at most, such as 10MiB
+    #[arg(long, value_name = "SIZE")]
+    model_size: Option<String>,
+    /// Let every class count the same, however many rows it has
+    #[arg(long)]
+    balanced: bool,
     /// The seed of folds and orders; the same seed makes the same model
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -99,21 +115,24 @@ impl Metric {
 
 pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
-    let memory_bytes = args
-        .memory
-        .as_deref()
-        .map(parse_bytes)
-        .transpose()
-        .map_err(|error| refusal(Failure::new(ErrorKind::Invalid, error.to_string())))?;
+    let size = |text: &str| {
+        parse_bytes(text)
+            .map_err(|error| refusal(Failure::new(ErrorKind::Invalid, error.to_string())))
+    };
     let request = TrainRequest {
         model: args.name,
         dataset: args.dataset,
         taxonomy: args.taxonomy,
         task: Some(args.task.as_str().to_owned()),
         metric: args.metric.map(|metric| metric.as_str().to_owned()),
-        memory_bytes,
+        memory_bytes: args.memory.as_deref().map(size).transpose()?,
         budget_seconds: args.budget.as_deref().map(parse_seconds).transpose()?,
         trials: args.trials,
+        stop_after_seconds: args.stop_after.as_deref().map(parse_seconds).transpose()?,
+        replay: args.replay,
+        members: args.members,
+        model_bytes: args.model_size.as_deref().map(size).transpose()?,
+        balanced: args.balanced,
         seed: args.seed,
         encoder: Some(args.encoder),
         cpu_hour_price: args.cpu_hour_price,

@@ -22,7 +22,9 @@ fn a_file_becomes_an_endpoint_that_answers() {
     assert_eq!(imported["dataset"]["classes"]["billing"], 200);
     assert_eq!(imported["dataset"]["splits"].as_array().unwrap().len(), 2);
 
-    let trained = corral.json(&["train", "support", "--dataset", "tickets", "--wait"]);
+    let train = ["train", "support", "--dataset", "tickets", "--wait"];
+    let search = [&train[..], &["--trials", "12"]].concat();
+    let trained = corral.json(&search);
     assert_eq!((&trained["model"], &trained["version"]), (&json!("support"), &json!(1)));
     assert!(trained["test"]["accuracy"].as_f64().unwrap() > 0.95, "{trained}");
     for metric in ["macro_f1", "top_5", "ece"] {
@@ -69,11 +71,13 @@ fn a_file_becomes_an_endpoint_that_answers() {
     let copy = corral.json(&["predict", "copy", question, "-k", "3"]);
     assert_eq!(copy["predictions"], answer["predictions"]);
 
-    // The same seed makes the same model.
-    let again = corral.json(&["train", "support", "--dataset", "tickets", "--wait"]);
+    // The same seed makes the same model, and so do the candidates that it was chosen among.
+    let again = corral.json(&search);
     assert_eq!(again["version"], 2);
     let hash = |name: &str| corral.json(&["model", "show", name])["hash"].clone();
     assert_eq!(hash("support@2"), hash("support@1"), "{again}");
+    let replayed = corral.json(&[&train[..], &["--replay", "support@1"]].concat());
+    assert_eq!(hash("support@3"), hash("support@1"), "{replayed}");
 
     let exported = corral.run(&["dataset", "export", "tickets"]);
     assert_eq!(exported.lines().count(), 600);
@@ -150,7 +154,7 @@ fn what_was_kept_is_there_after_a_restart_and_only_one_may_hold_it() {
     let file = write_dataset(scratch.path(), 120);
     let first = Corral::start_in(&data_dir, &[], None);
     first.run(&["dataset", "import", "tickets", &file]);
-    first.json(&["train", "support", "--dataset", "tickets", "--wait"]);
+    first.json(&["train", "support", "--dataset", "tickets", "--trials", "6", "--wait"]);
     first.run(&["deploy", "support", "--name", "support"]);
 
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_corral"))
@@ -181,7 +185,7 @@ fn a_backup_restores_into_an_empty_directory() {
     let folder = tempfile::tempdir().unwrap();
     let file = write_dataset(folder.path(), 120);
     corral.run(&["dataset", "import", "tickets", &file]);
-    corral.json(&["train", "support", "--dataset", "tickets", "--wait"]);
+    corral.json(&["train", "support", "--dataset", "tickets", "--trials", "6", "--wait"]);
     corral.run(&["deploy", "support", "--name", "support"]);
     let archive = folder.path().join("all.tar").display().to_string();
     corral.run(&["backup", &archive]);
@@ -280,7 +284,8 @@ fn a_taxonomy_alone_becomes_a_model_and_helps_rows_without_labels() {
     std::fs::write(&taxonomy, classes).unwrap();
     corral.run(&["taxonomy", "import", "topics", &taxonomy.display().to_string()]);
 
-    let trained = corral.json(&["train", "bare", "--taxonomy", "topics", "--wait"]);
+    let trained =
+        corral.json(&["train", "bare", "--taxonomy", "topics", "--trials", "6", "--wait"]);
     assert_eq!((&trained["model"], &trained["version"]), (&json!("bare"), &json!(1)));
     let summary = trained["summary"].as_str().unwrap().replace('\n', " ");
     assert!(summary.contains("there are no rows"), "{summary}");
@@ -300,7 +305,8 @@ fn a_taxonomy_alone_becomes_a_model_and_helps_rows_without_labels() {
     let file = folder.path().join("unlabelled.jsonl");
     std::fs::write(&file, unlabelled).unwrap();
     corral.run(&["dataset", "import", "mail", &file.display().to_string()]);
-    let train = ["train", "mail", "--dataset", "mail", "--taxonomy", "topics", "--wait"];
+    let train =
+        ["train", "mail", "--dataset", "mail", "--taxonomy", "topics", "--trials", "6", "--wait"];
     let trained = corral.json(&train);
     let summary = trained["summary"].as_str().unwrap().replace('\n', " ");
     assert!(summary.contains("no row has a label"), "{summary}");

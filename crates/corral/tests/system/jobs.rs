@@ -117,8 +117,17 @@ fn a_second_worker_joins_over_the_network_and_runs_jobs() {
     let file = scratch.path().join("rows.jsonl");
     std::fs::write(&file, crate::support::small_dataset(120)).unwrap();
     corral.run(&["dataset", "import", "tickets", &file.display().to_string()]);
-    let trained =
-        corral.json(&["train", "support", "--dataset", "tickets", "--memory", "900MiB", "--wait"]);
+    let trained = corral.json(&[
+        "train",
+        "support",
+        "--dataset",
+        "tickets",
+        "--memory",
+        "900MiB",
+        "--trials",
+        "6",
+        "--wait",
+    ]);
     assert_eq!(trained["version"], 1);
     corral.run(&["deploy", "support", "--name", "support"]);
     let answer = corral.json(&["predict", "support", "credit card declined"]);

@@ -29,12 +29,29 @@ pub struct TrainRequest {
     /// The memory the job asks for, in bytes; estimated from the data when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// The wall clock the search may take.
+    /// About how long the search shall take: the number of candidates is chosen by estimate, so
+    /// that the same request finds the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_seconds: Option<u64>,
+    /// When the search ends by the clock, with what it has found; the report says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after_seconds: Option<u64>,
     /// How many candidates are tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trials: Option<u32>,
+    /// A model, with `@version` for one that is not the newest, whose candidates are tried again
+    /// instead of a search: from the same rows they make the same model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
+    /// Members of the ensemble at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// Bytes of weights in the model file at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_bytes: Option<u64>,
+    /// Whether every class counts the same, however many rows it has.
+    #[serde(default)]
+    pub balanced: bool,
     #[serde(default)]
     pub seed: u64,
     /// `auto` (the default: the encoder if one is installed), `none`, or an encoder's name.

@@ -244,7 +244,7 @@ async fn find(
 }
 
 /// The bytes of a version's report.
-async fn read_report(
+pub async fn read_report(
     app: &App,
     caller: &Caller,
     text: &str,

@@ -3,11 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use corral_catalog::EncoderRecord;
-use corral_training::{Price, TrainOptions};
-use corral_types::Caller;
+use corral_training::{
+    Candidate, ClassWeighting, Price, Report, TrainOptions, TrialEnding, TrialReport,
+};
+use corral_types::{Caller, ErrorKind, Failure};
 
 use super::answer::{Answer, ApiError, Body, invalid, name, versioned};
 use super::jobs::read;
+use super::models::read_report;
 use crate::api::{JobDetail, TrainRequest};
 use crate::auth::Writer;
 use crate::state::App;
@@ -41,11 +44,25 @@ pub async fn train(
     };
     let encoder = choose_encoder(&app, &caller, request.encoder.as_deref()).await?;
     let metric = request.metric.as_deref().map(str::parse).transpose().map_err(invalid)?;
+    let replay = match &request.replay {
+        None => Vec::new(),
+        Some(text) => candidates_of(&app, &caller, text).await?,
+    };
+    let usual = TrainOptions::default();
     let options = TrainOptions {
         name: model.to_string(),
         metric: metric.unwrap_or_default(),
         trials: request.trials.map(|trials| trials as usize),
         budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
+        stop_after_ms: request.stop_after_seconds.map(|seconds| seconds.saturating_mul(1000)),
+        replay,
+        members: request.members.map_or(usual.members, |members| members as usize),
+        model_bytes: request.model_bytes.unwrap_or(usual.model_bytes),
+        class_weighting: if request.balanced {
+            ClassWeighting::Balanced
+        } else {
+            usual.class_weighting
+        },
         seed: request.seed,
         price: price(&request)?,
         provenance: set
@@ -61,7 +78,7 @@ pub async fn train(
             }))
             .map(|(key, value)| (key.to_owned(), value))
             .collect(),
-        ..TrainOptions::default()
+        ..usual
     };
     let task: LabelTask = request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
     let payload = TrainPayload {
@@ -90,6 +107,18 @@ pub async fn train(
         order.into_request(set.as_ref(), taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
     let job = app.jobs.submit(&caller, job_request).await?;
     read(&app, &caller, job).await
+}
+
+/// The candidates of a model's search that went over all folds: what its ensemble was chosen
+/// among.
+async fn candidates_of(app: &App, caller: &Caller, text: &str) -> Answer<Vec<Candidate>> {
+    let (model, version) = versioned(text)?;
+    let bytes = read_report(app, caller, model.as_str(), version).await?;
+    let report: Report = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError(Failure::new(ErrorKind::Internal, format!("read the report of {text}: {error}")))
+    })?;
+    let complete = |trial: &&TrialReport| trial.ending == TrialEnding::Complete;
+    Ok(report.trials.iter().filter(complete).map(|trial| trial.candidate).collect())
 }
 
 async fn choose_encoder(
