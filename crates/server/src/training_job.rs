@@ -10,8 +10,8 @@ use corral_data::{LabelArity, Manifest};
 use corral_datasets::{LoadedTaxonomy, OpenSet};
 use corral_jobs::{CompletionError, FinishedWork, JobRequest};
 use corral_training::{
-    EmbeddingWidths, LabelKind, Metric, Plan, Report, TaskShape, TrainOptions, TrialEnding,
-    TrialReport, labelling_memory_bytes, most_unlabelled_rows,
+    EmbeddingWidths, LabelKind, Metric, Plan, Report, TaskShape, TrainError, TrainOptions,
+    TrialEnding, TrialReport, labelling_memory_bytes, most_unlabelled_rows,
 };
 use corral_types::{
     BlobHash, DatasetId, ErrorKind, Explain, Failure, MIB, ModelId, Name, TaxonomyId, Timestamp,
@@ -30,6 +30,9 @@ pub const REPORT_OUTPUT: &str = "report";
 
 /// What a job process takes beside the features: code, heap slack, the mapped data set.
 const BASE_MEMORY_BYTES: u64 = 192 * MIB;
+/// What a search gets at least when nobody said how much: candidates that need much for a fit
+/// are left out where there is little, and texts richer than expected make more features.
+const LEAST_SEARCH_BYTES: u64 = 768 * MIB;
 
 /// How much longer than one embedding all layers of a network are, in the encoder that is
 /// installed by default; a search's lease is reckoned for others as if they were like it.
@@ -137,15 +140,24 @@ impl TrainOrder {
         };
         // Without a wish the search gets what it is expected to take; with one, it must fit.
         let mut options = self.payload.options.clone();
-        options.memory_bytes = self
-            .memory_bytes
-            .map_or(u64::MAX, |bytes| bytes.saturating_sub(BASE_MEMORY_BYTES + labelling_bytes));
+        options.memory_bytes = self.memory_bytes.map_or(options.memory_bytes, |bytes| {
+            bytes.saturating_sub(BASE_MEMORY_BYTES + labelling_bytes)
+        });
         let threads = self.milli_cpu.div_ceil(1000) as usize;
-        let plan = Plan::for_task(&shape, size.rows, threads, &options).map_err(Failure::from)?;
+        let plan = match Plan::for_task(&shape, size.rows, threads, &options) {
+            // More than is usual, then: nobody said how much it may be.
+            Err(TrainError::Memory { .. }) if self.memory_bytes.is_none() => {
+                options.memory_bytes = u64::MAX;
+                Plan::for_task(&shape, size.rows, threads, &options)
+            }
+            plan => plan,
+        };
+        let plan = plan.map_err(Failure::from)?;
         let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
-        let memory_bytes = self.memory_bytes.unwrap_or(
-            plan.estimate.memory_bytes + labelling_bytes + encoder_bytes + BASE_MEMORY_BYTES,
-        );
+        let search_bytes = plan.estimate.memory_bytes.max(LEAST_SEARCH_BYTES);
+        let memory_bytes = self
+            .memory_bytes
+            .unwrap_or(search_bytes + labelling_bytes + encoder_bytes + BASE_MEMORY_BYTES);
         self.payload.options.memory_bytes = memory_bytes - BASE_MEMORY_BYTES.min(memory_bytes);
         let payload = serde_json::to_value(&self.payload)
             .expect("a payload has texts, numbers and hashes only");

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::features::{BlocksNeeded, FeaturizerSettings};
 use crate::folds::MAX_FOLDS;
 use crate::learner::{FitShape, LANES, LearnerSettings};
+use crate::lexicons::LexiconSettings;
 use crate::metrics::RankedRows;
 use crate::options::TrainOptions;
 use crate::rows::LabelKind;
@@ -76,11 +77,13 @@ impl EmbeddingWidths {
     }
 }
 
-/// Lexical entries for each byte of text, and columns for texts of `b` bytes as
-/// `COLUMNS_FACTOR · b^COLUMNS_EXPONENT` (Heaps' law), fitted to Banking77; the estimate is
-/// made anew once the features are counted.
-const ENTRIES_PER_BYTE: f64 = 2.2;
-const COLUMNS_FACTOR: f64 = 7.6;
+/// Lexical entries for each byte of text in the lexicon that has most, and columns for texts of
+/// `b` bytes as `factor · b^COLUMNS_EXPONENT` (Heaps' law), with all n-grams and with those of two
+/// texts or more. The factors are of AG News, whose texts are richer than most: a lease is asked
+/// for by them, and the estimate is made anew once the features are counted.
+const ENTRIES_PER_BYTE: f64 = 2.7;
+const ALL_COLUMNS_FACTOR: f64 = 30.0;
+const REPEATED_COLUMNS_FACTOR: f64 = 12.0;
 const COLUMNS_EXPONENT: f64 = 0.65;
 
 impl TaskShape {
@@ -93,12 +96,14 @@ impl TaskShape {
         widths: EmbeddingWidths,
     ) -> Self {
         let bytes = text_bytes as f64;
+        let repeated = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(texts).min_documents > 1;
+        let factor = if repeated { REPEATED_COLUMNS_FACTOR } else { ALL_COLUMNS_FACTOR };
         Self {
             kind,
             texts,
             classes,
             entries: (ENTRIES_PER_BYTE * bytes) as usize,
-            columns: (COLUMNS_FACTOR * bytes.powf(COLUMNS_EXPONENT)) as usize,
+            columns: (factor * bytes.powf(COLUMNS_EXPONENT)) as usize,
             widths,
             text_bytes,
         }
@@ -315,6 +320,9 @@ fn schedule(
 ) -> Result<Schedule, TrainError> {
     if options.trials == Some(0) {
         return Err(TrainError::ZeroOption { option: "trials" });
+    }
+    if options.members == 0 {
+        return Err(TrainError::ZeroOption { option: "members" });
     }
     if !options.replay.is_empty() {
         let candidates = options.replay.clone();

@@ -82,9 +82,6 @@ pub fn train(
     if threads == 0 {
         return Err(TrainError::ZeroOption { option: "threads" });
     }
-    if options.members == 0 {
-        return Err(TrainError::ZeroOption { option: "members" });
-    }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("train-{index}"))
@@ -133,6 +130,7 @@ impl Run<'_> {
             ..expected
         };
         let plan = plan.with_counted(&shape, self.threads, options)?;
+        let space = Space::for_task(&shape, options.memory_bytes);
 
         let stop = || self.observer.is_cancelled();
         let labelling = Labelling {
@@ -166,7 +164,7 @@ impl Run<'_> {
         let context = SearchContext {
             plan: &plan,
             space: &space,
-            shape: &expected,
+            shape: &shape,
             observer: self.observer,
             progress: &progress,
             checkpoint_every: Duration::from_millis(options.checkpoint_every_ms),
