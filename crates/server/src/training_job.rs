@@ -33,6 +33,8 @@ const BASE_MEMORY_BYTES: u64 = 192 * MIB;
 /// What a search gets at least when nobody said how much: candidates that need much for a fit
 /// are left out where there is little, and texts richer than expected make more features.
 const LEAST_SEARCH_BYTES: u64 = 768 * MIB;
+/// What is looked for at most by itself; no worker has as much.
+const MOST_SEARCH_BYTES: u64 = 1 << 44;
 
 /// How much longer than one embedding all layers of a network are, in the encoder that is
 /// installed by default; a search's lease is reckoned for others as if they were like it.
@@ -144,14 +146,15 @@ impl TrainOrder {
             bytes.saturating_sub(BASE_MEMORY_BYTES + labelling_bytes)
         });
         let threads = self.milli_cpu.div_ceil(1000) as usize;
-        let plan = match Plan::for_task(&shape, size.rows, threads, &options) {
-            // More than is usual, then: nobody said how much it may be.
-            Err(TrainError::Memory { .. }) if self.memory_bytes.is_none() => {
-                options.memory_bytes = u64::MAX;
-                Plan::for_task(&shape, size.rows, threads, &options)
-            }
-            plan => plan,
-        };
+        let mut plan = Plan::for_task(&shape, size.rows, threads, &options);
+        // Nobody said how much it may be: more than is usual, then.
+        while self.memory_bytes.is_none()
+            && matches!(plan, Err(TrainError::Memory { .. }))
+            && options.memory_bytes < MOST_SEARCH_BYTES
+        {
+            options.memory_bytes *= 2;
+            plan = Plan::for_task(&shape, size.rows, threads, &options);
+        }
         let plan = plan.map_err(Failure::from)?;
         let encoder_bytes = encoder.map_or(0, |encoder| encoder.bytes);
         let search_bytes = plan.estimate.memory_bytes.max(LEAST_SEARCH_BYTES);

@@ -86,7 +86,7 @@ impl Space {
         let fit_bytes = memory_bytes / FIT_MEMORY_PART;
         families.add_networks(shape, &lexicons, fit_bytes);
         families.add_stored(shape, lexicons[0], fit_bytes);
-        families.add_other_linear(shape, &lexicons);
+        families.add_other_linear(shape, &lexicons, fit_bytes);
         let joined = move |at: f32, view: EmbeddingView, scale: f32| {
             FeaturizerSettings::joined(lexicons[at as usize], view, scale)
         };
@@ -205,7 +205,18 @@ impl FamilyList {
     }
 
     /// Linear learners that err in other places than machines and regression do.
-    fn add_other_linear(&mut self, shape: &TaskShape, lexicons: &[LexiconSettings]) {
+    fn add_other_linear(
+        &mut self,
+        shape: &TaskShape,
+        lexicons: &[LexiconSettings],
+        fit_bytes: u64,
+    ) {
+        let ratios =
+            LearnerSettings::NbSvm { cost: 1.0, smoothing: RATIO_SMOOTHING, interpolation: 1.0 };
+        // The largest of these; there are as many columns again for ratios as for weights.
+        if ratios.memory_bytes(shape.columns, shape.texts, shape.classes, 1) as u64 > fit_bytes {
+            return;
+        }
         let lexicon = Range::Choice(lexicons.len());
         let nb_svm = |cost, interpolation| LearnerSettings::NbSvm {
             cost,
