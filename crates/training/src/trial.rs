@@ -191,11 +191,7 @@ impl Workbench<'_> {
 
     /// Joins folds of a trial: calibrates their scores and evaluates the predictions.
     pub fn join(&self, folds: &[FoldScores]) -> Joined {
-        let (rows, places) = in_row_order(folds);
-        let scores = |at: usize| {
-            let (fold, place) = places[at];
-            folds[fold as usize].scores.row(place as usize)
-        };
+        let (rows, scores) = in_row_order(folds);
         let calibration = self.fit_calibration(&rows, &scores);
         let ranked = self.rank(rows.len(), &scores, &calibration.as_applied());
         let evaluation = self.evaluate_rows(&ranked, &rows).summary;
@@ -204,11 +200,7 @@ impl Workbench<'_> {
 
     /// The calibration error of folds' scores as they are.
     pub fn ece_uncalibrated(&self, folds: &[FoldScores]) -> f64 {
-        let (rows, places) = in_row_order(folds);
-        let scores = |at: usize| {
-            let (fold, place) = places[at];
-            folds[fold as usize].scores.row(place as usize)
-        };
+        let (rows, scores) = in_row_order(folds);
         let ranked = self.rank(rows.len(), &scores, &Calibration::NONE);
         self.evaluate_rows(&ranked, &rows).summary.ece
     }
@@ -305,8 +297,8 @@ impl Workbench<'_> {
     }
 }
 
-/// The rows that folds held out, in rising order, and for each the fold and its place there.
-fn in_row_order(folds: &[FoldScores]) -> (Vec<u32>, Vec<(u32, u32)>) {
+/// The rows that folds held out, in rising order, and the scores of each by its place there.
+fn in_row_order<'f>(folds: &'f [FoldScores]) -> (Vec<u32>, impl Fn(usize) -> &'f [f32] + Sync) {
     let mut all: Vec<(u32, (u32, u32))> = (0u32..)
         .zip(folds)
         .flat_map(|(fold, scores)| {
@@ -314,7 +306,12 @@ fn in_row_order(folds: &[FoldScores]) -> (Vec<u32>, Vec<(u32, u32)>) {
         })
         .collect();
     all.sort_unstable();
-    all.into_iter().unzip()
+    let (rows, places): (Vec<u32>, Vec<(u32, u32)>) = all.into_iter().unzip();
+    let scores = move |at: usize| {
+        let (fold, place) = places[at];
+        folds[fold as usize].scores.row(place as usize)
+    };
+    (rows, scores)
 }
 
 /// Rows ranked by one task.
