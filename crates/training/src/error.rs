@@ -36,6 +36,8 @@ pub enum TrainError {
     MetricUndefined { metric: Metric, kind: LabelKind },
     #[error("{folds} folds were asked for; there can be 2 to {most}")]
     Folds { folds: usize, most: usize },
+    #[error("candidate {number} cannot be tried: {why}")]
+    Candidate { number: usize, why: String },
     #[error("`{option}` is zero")]
     ZeroOption { option: &'static str },
     #[error("training takes about {} of memory and may take {}", display_bytes(*.needed), display_bytes(*.limit))]

@@ -13,6 +13,7 @@
 mod analysis;
 mod block_cache;
 mod calibrate;
+mod candidate;
 mod checkpoint;
 mod clock;
 mod ensemble;
@@ -35,12 +36,14 @@ mod sampler;
 mod search;
 mod space;
 mod targets;
+mod task_shape;
 mod train;
 mod trial;
 mod weak;
 
 pub use block_cache::BlockCache;
 pub use calibrate::{Sigmoid, fit_sigmoid, fit_temperature};
+pub use candidate::Candidate;
 pub use error::TrainError;
 pub use features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, LexicalBlock};
 pub use folds::{ALWAYS_FITTED, Folds, MAX_FOLDS, groups_by_text};
@@ -50,7 +53,7 @@ pub use lexicons::{
 };
 pub use observer::{Observer, Unobserved};
 pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
-pub use plan::{Candidate, EmbeddingWidths, Estimate, Plan, TaskShape};
+pub use plan::{Estimate, Plan};
 pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
     Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
@@ -60,5 +63,6 @@ pub use report::{
 };
 pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
 pub use targets::Targets;
+pub use task_shape::{EmbeddingWidths, TaskShape};
 pub use train::{MODEL_FILE, TrainOutcome, train};
 pub use weak::{memory_bytes as labelling_memory_bytes, most_unlabelled_rows};

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::block_cache::BlockCache;
+use crate::candidate::Candidate;
 use crate::metrics::Evaluation;
-use crate::plan::Candidate;
+use crate::plan::Fits;
 
 /// How to train. Unset fields are chosen by the data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +34,10 @@ pub struct TrainOptions {
     /// Try these candidates instead of searching: those of an earlier run's report make the same
     /// model again from the same rows.
     pub replay: Vec<Candidate>,
+    /// Try these candidates and no others. Those that differ in cost alone are fitted as
+    /// warm-started paths: several times faster than by `replay`, and the model depends on the
+    /// list as a whole.
+    pub candidates: Vec<Candidate>,
     pub seed: u64,
     /// Folds of the cross-validation.
     pub folds: Option<usize>,
@@ -76,6 +81,7 @@ impl Default for TrainOptions {
             stop_after_ms: None,
             checkpoint_every_ms: DEFAULT_CHECKPOINT_EVERY_MS,
             replay: Vec::new(),
+            candidates: Vec::new(),
             seed: 0,
             folds: None,
             threads: None,
@@ -88,6 +94,15 @@ impl Default for TrainOptions {
             block_cache: None,
             provenance: BTreeMap::new(),
         }
+    }
+}
+
+impl TrainOptions {
+    /// The candidates that are tried in place of a search, if there are any.
+    pub(crate) fn listed(&self) -> Option<(&[Candidate], Fits)> {
+        let lists = [(&self.replay, Fits::Alone), (&self.candidates, Fits::Paths)];
+        let given = lists.into_iter().find(|(list, _)| !list.is_empty())?;
+        Some((given.0, given.1))
     }
 }
 

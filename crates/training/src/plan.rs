@@ -2,144 +2,28 @@
 
 use std::time::Duration;
 
-use corral_classifier::{EmbeddingView, Encoder};
 use serde::{Deserialize, Serialize};
 
+use crate::candidate::Candidate;
 use crate::error::TrainError;
-use crate::features::{BlocksNeeded, FeaturizerSettings};
+use crate::features::BlocksNeeded;
 use crate::folds::MAX_FOLDS;
-use crate::learner::{FitShape, LANES, LearnerSettings};
-use crate::lexicons::LexiconSettings;
+use crate::learner::{FitEffort, LANES};
 use crate::metrics::RankedRows;
 use crate::options::TrainOptions;
-use crate::rows::LabelKind;
 use crate::search::KEPT_OUTCOMES;
 use crate::space::Space;
-
-/// A featurizer and a learner with their settings.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    pub featurizer: FeaturizerSettings,
-    pub learner: LearnerSettings,
-}
-
-impl Candidate {
-    /// A name for people, such as `words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3`.
-    pub fn name(&self) -> String {
-        format!("{} + {}", self.featurizer, self.learner)
-    }
-
-    /// What it has in common with candidates that differ in numbers alone.
-    pub fn family(&self) -> String {
-        let lexical = if self.featurizer.reads_lexicon() { "lexical" } else { "" };
-        let view = self.featurizer.view().map_or_else(String::new, |view| view.to_string());
-        format!("{lexical} {view} + {}", self.learner.name())
-    }
-}
-
-/// What is known of a task before its features are computed, or after.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TaskShape {
-    pub kind: LabelKind,
-    /// Texts to learn from.
-    pub texts: usize,
-    pub classes: usize,
-    /// Entries and columns of the lexical rows, of the largest lexicon.
-    pub entries: usize,
-    pub columns: usize,
-    pub widths: EmbeddingWidths,
-    /// Bytes of the texts.
-    pub text_bytes: usize,
-}
-
-/// The lengths of an encoder's embeddings, by view; `None` where there is no such view.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EmbeddingWidths {
-    pub pooled: Option<usize>,
-    pub layers: Option<usize>,
-}
-
-impl EmbeddingWidths {
-    /// Those of an encoder.
-    pub fn of_encoder(encoder: &dyn Encoder) -> Self {
-        Self {
-            pooled: encoder.dimension(EmbeddingView::Pooled),
-            layers: encoder.dimension(EmbeddingView::Layers),
-        }
-    }
-
-    /// The length in a view.
-    pub const fn of(&self, view: EmbeddingView) -> Option<usize> {
-        match view {
-            EmbeddingView::Pooled => self.pooled,
-            EmbeddingView::Layers => self.layers,
-        }
-    }
-}
-
-/// Lexical entries for each byte of text in the lexicon that has most, and columns for texts of
-/// `b` bytes as `factor · b^COLUMNS_EXPONENT` (Heaps' law), with all n-grams and with those of two
-/// texts or more. The factors are of AG News, whose texts are richer than most: a lease is asked
-/// for by them, and the estimate is made anew once the features are counted.
-const ENTRIES_PER_BYTE: f64 = 2.7;
-const ALL_COLUMNS_FACTOR: f64 = 30.0;
-const REPEATED_COLUMNS_FACTOR: f64 = 12.0;
-const COLUMNS_EXPONENT: f64 = 0.65;
-
-impl TaskShape {
-    /// The shape to expect of a task with texts of `text_bytes` in all.
-    pub fn expected(
-        kind: LabelKind,
-        texts: usize,
-        text_bytes: usize,
-        classes: usize,
-        widths: EmbeddingWidths,
-    ) -> Self {
-        let bytes = text_bytes as f64;
-        let repeated = LexiconSettings::WORDS_AND_CHARACTERS.for_texts(texts).min_documents > 1;
-        let factor = if repeated { REPEATED_COLUMNS_FACTOR } else { ALL_COLUMNS_FACTOR };
-        Self {
-            kind,
-            texts,
-            classes,
-            entries: (ENTRIES_PER_BYTE * bytes) as usize,
-            columns: (factor * bytes.powf(COLUMNS_EXPONENT)) as usize,
-            widths,
-            text_bytes,
-        }
-    }
-
-    fn columns_of(&self, featurizer: &FeaturizerSettings) -> usize {
-        let lexical = if featurizer.reads_lexicon() { self.columns } else { 0 };
-        lexical + self.width_of(featurizer)
-    }
-
-    fn width_of(&self, featurizer: &FeaturizerSettings) -> usize {
-        featurizer.view().and_then(|view| self.widths.of(view)).unwrap_or(0)
-    }
-
-    /// The seconds of CPU that one fit on a share of the rows takes, by estimate.
-    pub fn fit_seconds(&self, candidate: &Candidate, share: f64) -> f64 {
-        let sparse = if candidate.featurizer.reads_lexicon() { self.entries } else { 0 };
-        // The norms that features are brought to: a lexicon's blocks have norm 1 each.
-        let lexical = if candidate.featurizer.reads_lexicon() { 2.0 } else { 0.0 };
-        let scale = candidate.featurizer.embedding.map_or(0.0, |used| f64::from(used.scale));
-        candidate.learner.cpu_seconds(&FitShape {
-            rows: share * self.texts as f64,
-            sparse_entries: share * sparse as f64,
-            dense_width: self.width_of(&candidate.featurizer) as f64,
-            squared_norm: lexical + scale * scale,
-            classes: self.classes,
-        })
-    }
-}
+use crate::task_shape::TaskShape;
 
 /// Seconds of CPU to embed a text of a sentence's length.
 const EMBED_SECONDS: f64 = 1.3e-3;
 /// Seconds of CPU to count and weigh a byte of text.
 const LEXICON_SECONDS: f64 = 1.5e-7;
-/// How long a search may take by estimate when nobody said.
+/// How long a search may take by estimate when nobody said,
 const DEFAULT_BUDGET: Duration = Duration::from_secs(150);
+/// and where fits are so slow that this is too short for a choice among families.
+const SLOW_BUDGET: Duration = Duration::from_secs(400);
+const CHOICE_TRIALS: usize = 24;
 /// Trials of a search that may choose: fewer learn nothing from each other, more are noise
 /// picked from the same rows.
 const LEAST_TRIALS: usize = 6;
@@ -147,6 +31,8 @@ const MOST_TRIALS: usize = 240;
 /// Below so many trials the first rung is made cheaper by fitting on a share of the rows.
 const FEW_TRIALS: usize = 32;
 const FIRST_RUNG_ROW_SHARE: f64 = 0.4;
+/// What a fit that is broken off early takes of a whole one, and scoring with it.
+const ROUGH_FIT_SHARE: f64 = 0.5;
 /// Held-out rows by which trials can be told apart on the first rung; sets with fewer go over
 /// all folds at once, which then is cheap.
 const FIRST_RUNG_ROWS: usize = 1200;
@@ -154,6 +40,8 @@ const FIRST_RUNG_ROWS: usize = 1200;
 /// them soon.
 const MOST_IN_BRACKET: usize = 16;
 const LEAST_IN_BRACKET: usize = 4;
+/// Listed candidates that are fitted together as paths, at most; memory may bound them sooner.
+const MOST_IN_PATHS: usize = 64;
 /// Brackets that a search has at least, where it has the trials.
 const BRACKETS: usize = 8;
 /// One in so many trials goes on to the next rung.
@@ -199,7 +87,18 @@ pub enum Schedule {
     /// So many are drawn from the space and climb the rungs, `bracket` at a time.
     Search { trials: usize, bracket: usize, rungs: Vec<Rung> },
     /// These go over all folds, so many at a time.
-    Replay { candidates: Vec<Candidate>, at_once: usize },
+    List { candidates: Vec<Candidate>, at_once: usize, fits: Fits },
+}
+
+/// Whether fits help each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fits {
+    /// What comes of a candidate depends on no other.
+    Alone,
+    /// Candidates that differ in cost alone start where the one before ended: several times
+    /// faster, but what comes of one depends on which others there are, in the last digits.
+    Paths,
 }
 
 /// How much of a trial is done before it is compared with others.
@@ -209,6 +108,30 @@ pub struct Rung {
     pub folds: usize,
     /// The share of the other folds' rows that a fit learns from.
     pub row_share: f64,
+    pub effort: FitEffort,
+}
+
+impl Rung {
+    /// A rung of whole fits on all rows.
+    const fn full(folds: usize) -> Self {
+        Self { folds, row_share: 1.0, effort: FitEffort::Full }
+    }
+
+    /// The folds that need not be run again after the rung below.
+    pub fn folds_kept(&self, below: Option<&Self>) -> usize {
+        below
+            .filter(|below| below.row_share == self.row_share && below.effort == self.effort)
+            .map_or(0, |below| below.folds)
+    }
+
+    /// What a fit takes, as a part of one to the end on all rows.
+    fn fit_share(&self) -> f64 {
+        self.row_share
+            * match self.effort {
+                FitEffort::Full => 1.0,
+                FitEffort::Rough => ROUGH_FIT_SHARE,
+            }
+    }
 }
 
 impl Schedule {
@@ -216,7 +139,7 @@ impl Schedule {
     pub const fn trials(&self) -> usize {
         match self {
             Self::Search { trials, .. } => *trials,
-            Self::Replay { candidates, .. } => candidates.len(),
+            Self::List { candidates, .. } => candidates.len(),
         }
     }
 
@@ -224,15 +147,31 @@ impl Schedule {
     pub fn rungs(&self, folds: usize) -> Vec<Rung> {
         match self {
             Self::Search { rungs, .. } => rungs.clone(),
-            Self::Replay { .. } => vec![Rung { folds, row_share: 1.0 }],
+            Self::List { .. } => vec![Rung::full(folds)],
         }
+    }
+
+    /// What a trial has taken by estimate that has climbed so many rungs, where a fit over the
+    /// rows of all folds but one takes `fit_seconds`.
+    pub fn trial_seconds(&self, rungs_climbed: usize, folds: usize, fit_seconds: f64) -> f64 {
+        let rungs = self.rungs(folds);
+        let climbed = share_reaching(&rungs).take(rungs_climbed);
+        climbed.map(|(rung, new_folds, _)| new_folds as f64 * rung.fit_share() * fit_seconds).sum()
     }
 
     /// Trials in one bracket.
     const fn in_bracket(&self) -> usize {
         match self {
             Self::Search { bracket, .. } => *bracket,
-            Self::Replay { at_once, .. } => *at_once,
+            Self::List { at_once, .. } => *at_once,
+        }
+    }
+
+    /// How fits are made whose results stay.
+    pub const fn fits(&self) -> Fits {
+        match self {
+            Self::Search { .. } => Fits::Alone,
+            Self::List { fits, .. } => *fits,
         }
     }
 }
@@ -254,7 +193,7 @@ impl Plan {
             .map(|candidate| shape.fit_seconds(candidate, fitted_share))
             .sum::<f64>()
             / candidates.len() as f64;
-        let mut schedule = schedule(shape, folds, fit_seconds, threads, options)?;
+        let (mut schedule, search_seconds) = schedule(shape, folds, fit_seconds, threads, options)?;
         let needed = fit_into_memory(&mut schedule, folds, shape, &candidates, threads, options)?;
 
         let reads_encoder = candidates.iter().any(|candidate| candidate.featurizer.reads_encoder());
@@ -272,10 +211,6 @@ impl Plan {
             cpu_seconds,
             wall_seconds: cpu_seconds / threads as f64,
             memory_bytes: needed,
-        };
-        let search_seconds = match options.trials {
-            None if options.replay.is_empty() => budget_seconds(threads, options),
-            _ => f64::INFINITY,
         };
         Ok(Self { schedule, folds, folds_planned, search_seconds, estimate, phase_seconds })
     }
@@ -301,63 +236,72 @@ impl Plan {
 
 /// Candidates by which a run's time and memory are estimated.
 fn candidates(space: &Space, options: &TrainOptions) -> Vec<Candidate> {
-    if options.replay.is_empty() { space.samples() } else { options.replay.clone() }
+    options.listed().map_or_else(|| space.samples(), |(candidates, _)| candidates.to_vec())
 }
 
-/// The CPU seconds that a search's trials may take by estimate.
-fn budget_seconds(threads: usize, options: &TrainOptions) -> f64 {
-    let budget = options.budget_ms.map_or(DEFAULT_BUDGET, Duration::from_millis);
-    budget.as_secs_f64() * threads as f64
-}
-
-/// The trials and rungs for a task whose fits take so many seconds of CPU on average.
+/// The trials and rungs for a task whose fits take so many seconds of CPU on average, and the
+/// seconds of CPU that all of them may take by estimate; unbounded where their number was given.
 fn schedule(
     shape: &TaskShape,
     folds: usize,
     fit_seconds: f64,
     threads: usize,
     options: &TrainOptions,
-) -> Result<Schedule, TrainError> {
+) -> Result<(Schedule, f64), TrainError> {
     if options.trials == Some(0) {
         return Err(TrainError::ZeroOption { option: "trials" });
     }
     if options.members == 0 {
         return Err(TrainError::ZeroOption { option: "members" });
     }
-    if !options.replay.is_empty() {
-        let candidates = options.replay.clone();
-        return Ok(Schedule::Replay { candidates, at_once: LEAST_IN_BRACKET });
+    if let Some((candidates, fits)) = options.listed() {
+        for (number, candidate) in (1..).zip(candidates) {
+            candidate.check(number, shape.kind, &shape.widths)?;
+        }
+        let at_once = match fits {
+            Fits::Alone => LEAST_IN_BRACKET,
+            // Together, so that they can follow each other.
+            Fits::Paths => candidates.len().min(MOST_IN_PATHS),
+        };
+        let schedule = Schedule::List { candidates: candidates.to_vec(), at_once, fits };
+        return Ok((schedule, f64::INFINITY));
     }
-    let cpu_seconds = budget_seconds(threads, options);
-    let affordable = |rungs: &[Rung]| {
+    let affordable = |cpu_seconds: f64, rungs: &[Rung]| {
         let trial_folds = share_reaching(rungs)
-            .map(|(rung, new_folds, share)| share * new_folds as f64 * rung.row_share);
+            .map(|(rung, new_folds, share)| share * new_folds as f64 * rung.fit_share());
         (cpu_seconds / (fit_seconds * trial_folds.sum::<f64>())) as usize
     };
+    let cpu_seconds = |budget: Duration| budget.as_secs_f64() * threads as f64;
     let mut rungs = rungs(shape.texts / folds, folds);
-    let wanted = |rungs: &[Rung]| options.trials.unwrap_or_else(|| affordable(rungs));
-    if rungs.len() > 1 && wanted(&rungs) < FEW_TRIALS {
+    let mut budget = options.budget_ms.map_or(DEFAULT_BUDGET, Duration::from_millis);
+    let usual = options.trials.unwrap_or_else(|| affordable(cpu_seconds(budget), &rungs));
+    if rungs.len() > 1 && usual < FEW_TRIALS {
         rungs[0].row_share = FIRST_RUNG_ROW_SHARE;
+        rungs[0].effort = FitEffort::Rough;
     }
-    let trials = match options.trials {
-        Some(trials) => trials,
-        None => affordable(&rungs).clamp(LEAST_TRIALS, MOST_TRIALS),
+    let mut wanted = affordable(cpu_seconds(budget), &rungs);
+    if options.budget_ms.is_none() && wanted < CHOICE_TRIALS {
+        budget = SLOW_BUDGET;
+        wanted = affordable(cpu_seconds(budget), &rungs).min(CHOICE_TRIALS);
+    }
+    let (trials, search_seconds) = match options.trials {
+        Some(trials) => (trials, f64::INFINITY),
+        None => (wanted.clamp(LEAST_TRIALS, MOST_TRIALS), cpu_seconds(budget)),
     };
     let bracket = (trials / BRACKETS).clamp(LEAST_IN_BRACKET, MOST_IN_BRACKET);
-    Ok(Schedule::Search { trials, bracket, rungs })
+    Ok((Schedule::Search { trials, bracket, rungs }, search_seconds))
 }
 
 /// The rungs for folds of so many rows.
 fn rungs(rows_in_fold: usize, folds: usize) -> Vec<Rung> {
-    let rung = |folds| Rung { folds, row_share: 1.0 };
     let first = FIRST_RUNG_ROWS.div_ceil(rows_in_fold.max(1));
-    let mut rungs = vec![rung(folds)];
+    let mut rungs = vec![Rung::full(folds)];
     if 2 * first < folds {
         // A rung between is worth comparing at where much is left to be saved behind it.
         if 2 * first + 1 < folds {
-            rungs.insert(0, rung(2 * first));
+            rungs.insert(0, Rung::full(2 * first));
         }
-        rungs.insert(0, rung(first));
+        rungs.insert(0, Rung::full(first));
     }
     rungs
 }
@@ -365,11 +309,7 @@ fn rungs(rows_in_fold: usize, folds: usize) -> Vec<Rung> {
 /// Each rung with the folds that are run for it and the share of the trials that reach it.
 fn share_reaching(rungs: &[Rung]) -> impl Iterator<Item = (Rung, usize, f64)> + '_ {
     rungs.iter().enumerate().map(|(height, &rung)| {
-        let kept = height
-            .checked_sub(1)
-            .map(|below| rungs[below])
-            .filter(|below| below.row_share == rung.row_share)
-            .map_or(0, |below| below.folds);
+        let kept = rung.folds_kept(height.checked_sub(1).map(|below| &rungs[below]));
         (rung, rung.folds - kept, (HALVING as f64).powi(-(height as i32)))
     })
 }
@@ -380,7 +320,7 @@ fn folds_of(schedule: &Schedule, folds: usize) -> (usize, f64) {
     for (rung, new_folds, share) in share_reaching(&schedule.rungs(folds)) {
         let run = share * new_folds as f64 * schedule.trials() as f64;
         count += run;
-        full += run * rung.row_share;
+        full += run * rung.fit_share();
     }
     (count.ceil() as usize, full)
 }
@@ -401,7 +341,7 @@ fn fit_into_memory(
         }
         match schedule {
             Schedule::Search { bracket, .. } if *bracket > 1 => *bracket -= 1,
-            Schedule::Replay { at_once, .. } if *at_once > 1 => *at_once -= 1,
+            Schedule::List { at_once, .. } if *at_once > 1 => *at_once -= 1,
             _ => {
                 let TaskShape { texts, classes, columns, .. } = shape;
                 let shape = format!("{texts} texts × {columns} features × {classes} classes");
@@ -469,6 +409,8 @@ fn memory_bytes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::LabelKind;
+    use crate::task_shape::EmbeddingWidths;
 
     const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: None };
 

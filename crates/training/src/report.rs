@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use corral_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::candidate::Candidate;
 use crate::metrics::Evaluation;
 pub use crate::metrics::ReliabilityBin;
 use crate::options::{Metric, Price};
-use crate::plan::{Candidate, Estimate};
+use crate::plan::Estimate;
 
 pub use advice::{Advice, AdviceKind, advise};
 pub use build::{PAGE_FILE, REPORT_FILE, ReportParts, build, write};

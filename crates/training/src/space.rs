@@ -2,12 +2,13 @@
 
 use corral_classifier::EmbeddingView;
 
+use crate::candidate::Candidate;
 use crate::features::FeaturizerSettings;
 use crate::learner::{BayesWeights, LANES, LearnerSettings};
 use crate::lexicons::LexiconSettings;
-use crate::plan::{Candidate, TaskShape};
 use crate::rows::LabelKind;
 use crate::sampler::{Parameter, Parameters, Point, Sampler};
+use crate::task_shape::TaskShape;
 
 /// All families of a task.
 pub struct Space {
@@ -68,6 +69,10 @@ const KERNEL_TEXTS: usize = 6_000;
 /// The part of a run's memory that one fit may take where a family can be done without:
 /// several run side by side.
 const FIT_MEMORY_PART: u64 = 16;
+
+/// How many places later a start comes for each time its cost is e-fold: where fits are slow
+/// there is time for few of them, and of those that promise alike the cheaper tells as much.
+const START_COST_WEIGHT: f64 = 1.0;
 
 impl Space {
     /// The families that a task's data, labels and encoder allow, and the memory of the run.
@@ -135,7 +140,7 @@ impl Space {
             move |at| of(lexical(at[0]), svm(at[1])),
             &[(3, &[0.0, 0.5]), (6, &[0.0, 0.2]), (12, &[0.0, 1.0])],
         );
-        families.finish(shape.kind)
+        families.finish(shape)
     }
 
     /// Draws points of this space.
@@ -374,15 +379,15 @@ impl FamilyList {
         );
     }
 
-    /// The families whose learners can do the task.
-    fn finish(self, kind: LabelKind) -> Space {
+    /// The families whose learners can do the task; the dearer a start, the later.
+    fn finish(self, shape: &TaskShape) -> Space {
         let mut space = Space { families: Vec::new(), starts: Vec::new() };
         let mut starts = Vec::new();
         for (number, family) in self.families.into_iter().enumerate() {
             let middle: Vec<f32> =
                 family.ranges.iter().map(|range| range.at(range.samples()[0])).collect();
             let abilities = (family.build)(&middle).learner.abilities();
-            if kind == LabelKind::MultiLabel && !abilities.multi_label {
+            if shape.kind == LabelKind::MultiLabel && !abilities.multi_label {
                 continue;
             }
             let own = self.starts.iter().filter(|(_, start)| start.family == number);
@@ -391,8 +396,14 @@ impl FamilyList {
             }));
             space.families.push(family);
         }
-        starts.sort_by_key(|start| start.0);
-        space.starts = starts.into_iter().map(|start| start.1).collect();
+        let place = |(order, point): &(usize, Point)| {
+            let seconds = shape.fit_seconds(&space.candidate(point), 1.0).max(f64::MIN_POSITIVE);
+            *order as f64 + START_COST_WEIGHT * seconds.ln()
+        };
+        let mut placed: Vec<(f64, Point)> =
+            starts.into_iter().map(|start| (place(&start), start.1)).collect();
+        placed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        space.starts = placed.into_iter().map(|start| start.1).collect();
         space
     }
 }
@@ -493,7 +504,7 @@ fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::EmbeddingWidths;
+    use crate::task_shape::EmbeddingWidths;
 
     const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: Some(5376) };
 

@@ -25,13 +25,14 @@ use crate::lexicons::LexiconSettings;
 use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
-use crate::plan::{EmbeddingWidths, Plan, Schedule, TaskShape};
+use crate::plan::{Plan, Schedule};
 use crate::prepare::{self, ClassTextRows, HeldOut, Prepared, prepare};
 use crate::progress::Progress;
 use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
 use crate::search::{self, Ending, SearchContext};
 use crate::space::Space;
+use crate::task_shape::{EmbeddingWidths, TaskShape};
 use crate::trial::{Trial, Workbench};
 use crate::weak::{self, Labelling};
 
@@ -406,7 +407,7 @@ impl Run<'_> {
 fn featurizers(plan: &Plan, space: &Space) -> Vec<FeaturizerSettings> {
     let candidates = match &plan.schedule {
         Schedule::Search { .. } => space.samples(),
-        Schedule::Replay { candidates, .. } => candidates.clone(),
+        Schedule::List { candidates, .. } => candidates.clone(),
     };
     candidates.into_iter().map(|candidate| candidate.featurizer).collect()
 }

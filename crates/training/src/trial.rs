@@ -7,13 +7,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::{fit_sigmoid, fit_temperature, temperature_rows};
+use crate::candidate::Candidate;
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
 use crate::folds::{ALWAYS_FITTED, Folds};
-use crate::learner::{FitEffort, Fitted, HeadBudget, Problem};
+use crate::learner::{FitEffort, Fitted, HeadBudget, LearnerSettings, Problem};
 use crate::metrics::{self, DetailedEvaluation, Evaluation, Levels, RankedRows};
 use crate::options::Metric;
-use crate::plan::Candidate;
+use crate::plan::Rung;
 use crate::prepare::{HeldOut, Prepared};
 use crate::random::Random;
 use crate::report::TrialReport;
@@ -71,6 +72,16 @@ pub struct FoldScores {
     pub cpu_seconds: f64,
 }
 
+/// Rows to fit on, and how.
+struct Fit<'a> {
+    /// The trial that an error is told of.
+    number: usize,
+    rows: &'a [u32],
+    held_out: HeldOut,
+    seed: u64,
+    effort: FitEffort,
+}
+
 /// Predictions over the rows that some folds held out.
 pub struct Joined {
     /// In rising order.
@@ -112,7 +123,7 @@ impl Workbench<'_> {
         }
     }
 
-    /// Fits a candidate on some rows.
+    /// Fits a candidate on some rows, to the end.
     pub fn fit(
         &self,
         number: usize,
@@ -121,53 +132,76 @@ impl Workbench<'_> {
         held_out: HeldOut,
         seed: u64,
     ) -> Result<Fitted, TrainError> {
-        let (targets, row_weights) = self.prepared.fitted_labels(held_out);
-        let features = self.blocks.rows(&candidate.featurizer);
+        let fit = Fit { number, rows, held_out, seed, effort: FitEffort::Full };
+        let mut fitted = None;
+        let mut take = |only| fitted = Some(only);
+        self.fit_path(&candidate.featurizer, &[candidate.learner], &fit, &mut take)?;
+        fitted.ok_or(TrainError::Cancelled)
+    }
+
+    /// Fits learners on the same features and rows, each from where the one before ended where
+    /// they share a path, and hands over the results.
+    fn fit_path(
+        &self,
+        featurizer: &FeaturizerSettings,
+        learners: &[LearnerSettings],
+        fit: &Fit<'_>,
+        take: &mut dyn FnMut(Fitted),
+    ) -> Result<(), TrainError> {
+        let (targets, row_weights) = self.prepared.fitted_labels(fit.held_out);
+        let features = self.blocks.rows(featurizer);
         let problem = Problem {
             features,
             squared_norms: &features.squared_norms(),
-            rows,
+            rows: fit.rows,
             class_count: self.prepared.outputs.len(),
             targets,
             row_weights,
             class_weights: &self.prepared.class_weights,
             link: self.link(),
-            seed,
+            seed: fit.seed,
             stop: self.stop,
         };
-        let fitted = candidate.learner.fit(&problem, FitEffort::Full, self.head_budget);
-        fitted
-            .map_err(|source| TrainError::Head { trial: number, source })?
-            .ok_or(TrainError::Cancelled)
+        LearnerSettings::fit_path(learners, &problem, fit.effort, self.head_budget, take)
+            .map_err(|source| TrainError::Head { trial: fit.number, source })
     }
 
-    /// Fits a candidate on a share of the rows of all folds but one, and scores that fold's.
+    /// Fits candidates of one featurizer, as far as a rung says, on the rows of all folds but
+    /// one, and scores that fold's; one result for each candidate. `number` is the trial that an
+    /// error is told of.
     pub fn run_fold(
         &self,
         number: usize,
-        candidate: &Candidate,
+        featurizer: &FeaturizerSettings,
+        learners: &[LearnerSettings],
         fold: usize,
-        row_share: f64,
-    ) -> Result<FoldScores, TrainError> {
-        let (mut fitted_rows, held_out) = self.folds.parts(fold);
-        if row_share < 1.0 {
-            self.thin(&mut fitted_rows, row_share);
+        rung: Rung,
+    ) -> Result<Vec<FoldScores>, TrainError> {
+        let (mut rows, held_out) = self.folds.parts(fold);
+        if rung.row_share < 1.0 {
+            self.thin(&mut rows, rung.row_share);
         }
-        let fitted = self.fit(
+        let fit = Fit {
             number,
-            candidate,
-            &fitted_rows,
-            HeldOut::Fold(fold),
-            self.seed ^ (fold as u64 + 1) << 48,
-        )?;
-        let scores = self.score(&fitted.head, &candidate.featurizer, &held_out);
-        Ok(FoldScores {
-            scores,
-            held_out,
-            head_bytes: fitted.head.memory_bytes(),
-            passes: fitted.passes,
-            cpu_seconds: fitted.cpu.as_secs_f64(),
-        })
+            rows: &rows,
+            held_out: HeldOut::Fold(fold),
+            seed: self.seed ^ (fold as u64 + 1) << 48,
+            effort: rung.effort,
+        };
+        let mut folds = Vec::with_capacity(learners.len());
+        self.fit_path(featurizer, learners, &fit, &mut |fitted| {
+            folds.push(FoldScores {
+                scores: self.score(&fitted.head, featurizer, &held_out),
+                held_out: held_out.clone(),
+                head_bytes: fitted.head.memory_bytes(),
+                passes: fitted.passes,
+                cpu_seconds: fitted.cpu.as_secs_f64(),
+            });
+        })?;
+        if folds.len() < learners.len() {
+            return Err(TrainError::Cancelled);
+        }
+        Ok(folds)
     }
 
     /// Leaves about a share of the rows that some fold holds out; the others stay.

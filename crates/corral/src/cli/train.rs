@@ -1,5 +1,8 @@
 //! `corral train`.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use corral_server::api::{JobDetail, TrainRequest};
 use corral_types::{ErrorKind, Failure, parse_bytes};
@@ -43,6 +46,10 @@ pub struct TrainArgs {
     /// Try the candidates of this model, or MODEL@VERSION, again instead of searching
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["trials", "budget"])]
     replay: Option<String>,
+    /// Try the candidates of this file instead of searching: a JSON list, as a report's trials
+    /// are
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trials", "budget", "replay"])]
+    candidates: Option<PathBuf>,
     /// The members that the model may have at most
     #[arg(long, value_name = "COUNT")]
     members: Option<u32>,
@@ -130,6 +137,12 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
         trials: args.trials,
         stop_after_seconds: args.stop_after.as_deref().map(parse_seconds).transpose()?,
         replay: args.replay,
+        candidates: args
+            .candidates
+            .as_deref()
+            .map(read_candidates)
+            .transpose()?
+            .unwrap_or_default(),
         members: args.members,
         model_bytes: args.model_size.as_deref().map(size).transpose()?,
         balanced: args.balanced,
@@ -203,4 +216,22 @@ mod tests {
             assert!(parse_seconds(bad).is_err(), "{bad}");
         }
     }
+}
+
+/// The list in a file; a report's trials are found in it.
+fn read_candidates(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let refuse = |why: String| {
+        let what = format!("{} holds no candidates: {why}", path.display());
+        let hint = "a JSON list of objects with `featurizer` and `learner`, or a report as \
+                    `corral model report MODEL --json` gives it";
+        refusal(Failure::new(ErrorKind::Invalid, what).with_hint(hint))
+    };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let list = value.get("trials").unwrap_or(&value);
+    let list = list.as_array().ok_or_else(|| refuse("it is no list".to_owned()))?;
+    if list.is_empty() {
+        return Err(refuse("the list is empty".to_owned()));
+    }
+    Ok(list.clone())
 }

@@ -43,6 +43,11 @@ pub struct TrainRequest {
     /// instead of a search: from the same rows they make the same model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
+    /// Candidates to try instead of a search, each a `featurizer` and a `learner` as a report's
+    /// trials have them. Those that differ in cost alone are fitted one after the other from
+    /// where the one before ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Value>,
     /// Members of the ensemble at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<u32>,

@@ -19,6 +19,9 @@ use crate::training_job::{LabelTask, MAX_MILLI_CPU, TrainOrder, TrainPayload};
 /// How long a training job may take when nothing is said: a day.
 const DEFAULT_TIME_LIMIT_SECONDS: u64 = 24 * 3600;
 
+/// Candidates of one request, so that a list is not longer than any search.
+const MOST_CANDIDATES: usize = 1000;
+
 /// Trains a model in the background. The answer is the job.
 #[utoipa::path(post, path = "/v1/train", tag = "jobs", request_body = TrainRequest,
     responses((status = 200, body = JobDetail)))]
@@ -56,6 +59,7 @@ pub async fn train(
         budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
         stop_after_ms: request.stop_after_seconds.map(|seconds| seconds.saturating_mul(1000)),
         replay,
+        candidates: listed_candidates(&request.candidates)?,
         members: request.members.map_or(usual.members, |members| members as usize),
         model_bytes: request.model_bytes.unwrap_or(usual.model_bytes),
         class_weighting: if request.balanced {
@@ -119,6 +123,24 @@ async fn candidates_of(app: &App, caller: &Caller, text: &str) -> Answer<Vec<Can
     })?;
     let complete = |trial: &&TrialReport| trial.ending == TrialEnding::Complete;
     Ok(report.trials.iter().filter(complete).map(|trial| trial.candidate).collect())
+}
+
+/// The candidates that a request lists itself.
+fn listed_candidates(listed: &[serde_json::Value]) -> Answer<Vec<Candidate>> {
+    if listed.len() > MOST_CANDIDATES {
+        let found = listed.len();
+        return Err(invalid(format!(
+            "{found} candidates are listed; {MOST_CANDIDATES} can be tried in one search"
+        )));
+    }
+    let read = |(number, value): (usize, &serde_json::Value)| {
+        let featurizer = value.get("featurizer").cloned().unwrap_or_default();
+        let learner = value.get("learner").cloned().unwrap_or_default();
+        let candidate = serde_json::json!({ "featurizer": featurizer, "learner": learner });
+        serde_json::from_value(candidate)
+            .map_err(|error| invalid(format!("read candidate {number}: {error}")))
+    };
+    (1..).zip(listed).map(read).collect()
 }
 
 async fn choose_encoder(

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use corral_classifier::Calibration;
 use rayon::prelude::*;
 
+use crate::candidate::Candidate;
 use crate::error::TrainError;
 use crate::folds::ALWAYS_FITTED;
 use crate::learner::LearnerSettings;
-use crate::plan::Candidate;
 use crate::prepare::HeldOut;
 use crate::random::Random;
 use crate::report::{LearningCurve, LearningPoint, TrialReport};

@@ -1,6 +1,7 @@
 //! The kinds of learners with their settings, and what a search asks of a kind.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use corral_classifier::HeadError;
 use corral_classifier::head::Activation;
@@ -16,6 +17,7 @@ use super::rows::blocks_for;
 use super::softmax::{self, SoftmaxSettings};
 use super::svm::{self, Loss, SvmSettings};
 use super::{Fitted, HeadBudget, Problem, centroid, class_sums, one_vs_rest, regression};
+use crate::features::FeaturizerSettings;
 
 /// A learner with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +49,8 @@ pub enum LearnerSettings {
 }
 
 /// How far a fit is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FitEffort {
     /// Until accuracy would not change by going on.
     #[default]
@@ -82,6 +85,12 @@ pub struct FitShape {
     pub classes: usize,
 }
 
+/// What settings that are given by hand may be: beyond, a fit would say nothing or never end.
+const POSITIVE: RangeInclusive<f64> = 1e-6..=1e6;
+const MOST_WIDTH: f64 = 4096.0;
+const MOST_PASSES: f64 = 1000.0;
+const MOST_NEIGHBOURS: f64 = 1000.0;
+const MOST_DROPOUT: f64 = 0.95;
 /// Nanoseconds to multiply and add a number of two embeddings, to take an exponential, and for
 /// each cube of rows of a matrix that is factorised.
 const COMPARISON_NANOS: f64 = 0.04;
@@ -124,6 +133,67 @@ impl LearnerSettings {
         }
     }
 
+    /// Whether the settings are within what the learner is made for, over features that it reads.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence on the candidate.
+    pub fn check(&self, featurizer: &FeaturizerSettings) -> Result<(), String> {
+        let within = |what: &str, value: f64, range: RangeInclusive<f64>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            let (least, most) = (range.start(), range.end());
+            Err(format!("its {what} is {value}, and must be from {least} to {most}"))
+        };
+        let positive = |what, value: f32| within(what, f64::from(value), POSITIVE);
+        let network = |width: u32, passes: u32, rate| {
+            within("width", f64::from(width), 1.0..=MOST_WIDTH)?;
+            within("passes", f64::from(passes), 1.0..=MOST_PASSES)?;
+            within("rate", f64::from(rate), *POSITIVE.start()..=1.0)
+        };
+        let wrong_features = |what: &str| Err(format!("{} reads {what}", self.name()));
+        match *self {
+            Self::LinearSvm { cost } | Self::Softmax { cost } | Self::Ridge { cost } => {
+                positive("cost", cost)
+            }
+            Self::NbSvm { cost, smoothing, interpolation } => {
+                if !featurizer.reads_lexicon() {
+                    return wrong_features("a lexicon");
+                }
+                positive("cost", cost)?;
+                positive("smoothing", smoothing)?;
+                within("interpolation", f64::from(interpolation), 0.0..=1.0)
+            }
+            Self::ComplementBayes { smoothing, .. } => {
+                if !featurizer.reads_lexicon() {
+                    return wrong_features("a lexicon");
+                }
+                positive("smoothing", smoothing)
+            }
+            Self::Centroid { contrast } => within("contrast", f64::from(contrast), 0.0..=1.0),
+            Self::Neighbours { neighbours, sharpness } => {
+                if featurizer.reads_lexicon() {
+                    return wrong_features("an embedding alone");
+                }
+                within("neighbours", f64::from(neighbours), 1.0..=MOST_NEIGHBOURS)?;
+                positive("sharpness", sharpness)
+            }
+            Self::KernelRidge { ridge, decay } => {
+                if !featurizer.reads_encoder() {
+                    return wrong_features("an embedding");
+                }
+                positive("ridge", ridge)?;
+                positive("decay", decay)
+            }
+            Self::EmbeddingBag { width, passes, rate } => network(width, passes, rate),
+            Self::Mlp { width, passes, rate, decay, dropout } => {
+                network(width, passes, rate)?;
+                within("decay", f64::from(decay), 0.0..=1.0)?;
+                within("dropout", f64::from(dropout), 0.0..=MOST_DROPOUT)
+            }
+        }
+    }
+
     /// The seconds of CPU that a fit takes, and scoring a quarter as many rows where that is not
     /// for nothing, by times measured on Banking77, CLINC150 and O*NET on one core of a server
     /// of 2023.
@@ -137,21 +207,20 @@ impl LearnerSettings {
         let compared = 0.25 * rows * dense_width * COMPARISON_NANOS;
         let nanos = match *self {
             // The harder examples are pressed into their class, the more passes it takes.
-            // Exponents measured on embeddings of TREC, over the search's ranges.
             Self::LinearSvm { cost } => {
-                linear(45.0, 14.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+                linear(19.0, 9.5) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
             }
             Self::Softmax { cost } => {
-                linear(50.0, 25.0) * (f64::from(cost) / 5.0 * squared_norm).powf(0.6).max(1.0)
+                linear(10.0, 8.0) * (f64::from(cost) / 5.0 * squared_norm).sqrt().max(1.0)
             }
             Self::NbSvm { cost, .. } => {
-                linear(60.0, 14.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+                linear(32.0, 11.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
             }
             Self::Ridge { cost } => {
                 linear(45.0, 20.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
             }
-            Self::ComplementBayes { .. } => linear(8.0, 0.0),
-            Self::Centroid { .. } => linear(6.0, 1.0),
+            Self::ComplementBayes { .. } => linear(2.0, 0.0),
+            Self::Centroid { .. } => linear(2.0, 1.0),
             Self::Neighbours { .. } => rows * compared,
             Self::KernelRidge { .. } => {
                 let applied = 0.25 * rows * (blocks + EXPONENTIAL_NANOS);
@@ -159,8 +228,8 @@ impl LearnerSettings {
             }
             Self::EmbeddingBag { width, passes, .. } | Self::Mlp { width, passes, .. } => {
                 let (units, hidden_blocks) = (f64::from(width), blocks_for(width as usize) as f64);
-                let products = rows * (2.0 * dense_width * hidden_blocks + 3.0 * units * blocks);
-                f64::from(passes) * (8.0 * sparse_entries * hidden_blocks + products)
+                let products = rows * (1.6 * dense_width * hidden_blocks + 2.3 * units * blocks);
+                f64::from(passes) * (5.5 * sparse_entries * hidden_blocks + products)
             }
         };
         nanos / 1e9

@@ -7,9 +7,11 @@ use rayon::prelude::*;
 
 use super::SearchContext;
 use super::progress::SearchProgress;
+use crate::candidate::Candidate;
 use crate::error::TrainError;
+use crate::learner::LearnerSettings;
 use crate::options::Metric;
-use crate::plan::{Candidate, HALVING, Rung};
+use crate::plan::{Fits, HALVING, Rung};
 use crate::report::{TrialEnding, TrialReport};
 use crate::sampler::Point;
 use crate::trial::{FoldScores, Joined, Outcome, Trial, Workbench};
@@ -56,9 +58,8 @@ pub fn run_bracket(
         .collect();
     let rungs = context.plan.schedule.rungs(context.plan.folds);
     let mut ended: Vec<Trial> = Vec::with_capacity(climbing.len());
-    for (height, rung) in rungs.iter().enumerate() {
-        let below = height.checked_sub(1).map(|below| rungs[below]);
-        run_rung(bench, context, progress, &mut climbing, *rung, below)?;
+    for height in 0..rungs.len() {
+        run_rung(bench, context, progress, &mut climbing, &rungs, height)?;
         let is_last = height + 1 == rungs.len();
         let joined: Vec<Joined> =
             climbing.par_iter().map(|climber| bench.join(&climber.folds)).collect();
@@ -92,29 +93,35 @@ fn run_rung(
     context: &SearchContext<'_>,
     progress: &SearchProgress<'_>,
     climbing: &mut [Climber],
-    rung: Rung,
-    below: Option<Rung>,
+    rungs: &[Rung],
+    height: usize,
 ) -> Result<(), Interrupted> {
-    let kept = match below {
-        Some(below) if below.row_share == rung.row_share => below.folds,
-        _ => 0,
-    };
+    let rung = rungs[height];
+    let kept = rung.folds_kept(height.checked_sub(1).map(|below| &rungs[below]));
     climbing.iter_mut().for_each(|climber| climber.folds.truncate(kept));
-    let units: Vec<(usize, Candidate, usize)> = climbing
+    // What stays of a fit must not depend on who else climbs: a search's trials are tried again
+    // by a list without those that were stopped.
+    let stays = rungs.get(height + 1).is_none_or(|above| above.folds_kept(Some(&rung)) > 0);
+    let fits = if stays { context.plan.schedule.fits() } else { Fits::Paths };
+    let groups = groups(climbing, fits);
+    let units: Vec<(&[usize], usize)> = groups
         .iter()
-        .flat_map(|climber| {
-            (kept..rung.folds).map(move |fold| (climber.number, climber.candidate, fold))
-        })
+        .flat_map(|group| (kept..rung.folds).map(move |fold| (group.as_slice(), fold)))
         .collect();
-    let mut results: Vec<FoldScores> = units
-        .into_par_iter()
+    let climbers = &*climbing;
+    let results: Vec<Vec<FoldScores>> = units
+        .par_iter()
         .with_max_len(1)
-        .map(|(number, candidate, fold)| {
+        .map(|&(group, fold)| {
             if context.ending.is_due() {
                 return Err(TrainError::Cancelled);
             }
-            let scores = bench.run_fold(number, &candidate, fold, rung.row_share)?;
-            progress.fold_ended(context, number);
+            let first = &climbers[group[0]];
+            let learners: Vec<LearnerSettings> =
+                group.iter().map(|&at| climbers[at].candidate.learner).collect();
+            let featurizer = &first.candidate.featurizer;
+            let scores = bench.run_fold(first.number, featurizer, &learners, fold, rung)?;
+            group.iter().for_each(|&at| progress.fold_ended(context, climbers[at].number));
             Ok(scores)
         })
         .collect::<Result<_, TrainError>>()
@@ -123,12 +130,37 @@ fn run_rung(
             TrainError::Cancelled if !context.observer.is_cancelled() => Interrupted::Finish,
             error => Interrupted::Failed(error),
         })?;
-    for climber in climbing.iter_mut().rev() {
-        let own = results.split_off(results.len() - (rung.folds - kept));
-        climber.fit_cpu_seconds += own.iter().map(|fold| fold.cpu_seconds).sum::<f64>();
-        climber.folds.extend(own);
+    // Units of a climber come in the order of its folds.
+    for ((group, _), results) in units.into_iter().zip(results) {
+        for (&at, fold) in group.iter().zip(results) {
+            climbing[at].fit_cpu_seconds += fold.cpu_seconds;
+            climbing[at].folds.push(fold);
+        }
     }
     Ok(())
+}
+
+/// Climbers that are fitted one after the other, by their places: each alone, or those that share
+/// a path together, by rising cost.
+fn groups(climbing: &[Climber], fits: Fits) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::with_capacity(climbing.len());
+    for (at, climber) in climbing.iter().enumerate() {
+        let shares_path = |group: &&mut Vec<usize>| {
+            let other = &climbing[group[0]].candidate;
+            fits == Fits::Paths
+                && other.featurizer == climber.candidate.featurizer
+                && other.learner.shares_path(&climber.candidate.learner)
+        };
+        match groups.iter_mut().find(shares_path) {
+            Some(group) => group.push(at),
+            None => groups.push(vec![at]),
+        }
+    }
+    let cost = |&at: &usize| climbing[at].candidate.learner.cost().unwrap_or(0.0);
+    for group in &mut groups {
+        group.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.cmp(b)));
+    }
+    groups
 }
 
 /// How far a family's first may be behind the best, as a multiple of the best's error, to go on:

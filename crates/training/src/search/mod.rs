@@ -17,13 +17,15 @@ use corral_types::BlobHash;
 
 use self::bracket::{Interrupted, run_bracket};
 use self::progress::SearchProgress;
+use crate::candidate::Candidate;
 use crate::checkpoint;
 use crate::error::TrainError;
 use crate::observer::Observer;
-use crate::plan::{Candidate, Plan, Schedule, TaskShape};
+use crate::plan::{Plan, Schedule};
 use crate::progress::Progress;
 use crate::sampler::{Observation, Point, Sampler};
 use crate::space::Space;
+use crate::task_shape::TaskShape;
 use crate::trial::{Trial, Workbench};
 
 /// What a search found.
@@ -129,10 +131,11 @@ pub fn run(
 
 /// Whether trials have taken, by estimate and not by the clock, what the search may take.
 fn is_spent(bench: &Workbench<'_>, context: &SearchContext<'_>, trials: &[Trial]) -> bool {
-    let folds = bench.folds.count as f64;
+    let folds = bench.folds.count;
     let seconds = |trial: &Trial| {
-        let fit = context.shape.fit_seconds(&trial.report.candidate, 1.0 - folds.recip());
-        fit * trial.report.fold_scores.len() as f64
+        let report = &trial.report;
+        let fit = context.shape.fit_seconds(&report.candidate, 1.0 - (folds as f64).recip());
+        context.plan.schedule.trial_seconds(report.rung_scores.len(), folds, fit)
     };
     trials.iter().map(seconds).sum::<f64>() >= context.plan.search_seconds
 }
@@ -146,7 +149,7 @@ fn next_bracket(
 ) -> Vec<(Candidate, Option<Point>)> {
     let done = trials.len();
     match &context.plan.schedule {
-        Schedule::Replay { candidates, at_once } => {
+        Schedule::List { candidates, at_once, .. } => {
             let given = candidates[done..].iter().take(*at_once);
             given.map(|&candidate| (candidate, None)).collect()
         }
