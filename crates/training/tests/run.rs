@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use corral_classifier::model::Scratch;
 use corral_classifier::{EmbeddingView, Encoder, Link, Model, TextEmbedding, ViewRows};
 use corral_training::{
-    BlockCache, ClassTexts, ClassWeighting, LabelKind, Metric, Observer, RowLabels, Split,
-    TrainError, TrainOptions, TrainOutcome, TrainingRows, TrialEnding, TrialReport, Unobserved,
-    WarningKind, train,
+    BlockCache, Candidate, ClassTexts, ClassWeighting, FeaturizerSettings, LabelKind,
+    LearnerSettings, LexiconSettings, Metric, Observer, Report, RowLabels, Split, TrainError,
+    TrainOptions, TrainOutcome, TrainingRows, TrialEnding, TrialReport, Unobserved, WarningKind,
+    train,
 };
 use corral_types::{BlobHash, Explain};
 
@@ -241,6 +242,51 @@ fn the_trials_of_a_report_make_the_same_model_again() {
     let (replayed, replayed_bytes) = run(&rows, &replay, &Unobserved, None);
     assert_eq!(bytes, replayed_bytes);
     assert_eq!(replayed.report.cv, outcome.report.cv);
+}
+
+#[test]
+fn listed_candidates_follow_each_other_and_bad_ones_are_refused() {
+    let corpus = corpus(700);
+    let rows = corpus.rows();
+    let featurizer = FeaturizerSettings::lexical(LexiconSettings::WORDS);
+    let svm = |cost| Candidate { featurizer, learner: LearnerSettings::LinearSvm { cost } };
+    let softmax = |cost| Candidate { featurizer, learner: LearnerSettings::Softmax { cost } };
+    // Out of order and mixed with another kind: paths are found and taken upwards.
+    let candidates = vec![svm(1.0), softmax(8.0), svm(0.25), svm(0.5), softmax(2.0), svm(2.0)];
+    let listed = |threads| TrainOptions {
+        candidates: candidates.clone(),
+        trials: None,
+        threads: Some(threads),
+        ..options()
+    };
+    let (outcome, bytes) = run(&rows, &listed(1), &Unobserved, None);
+    let trials = &outcome.report.trials;
+    assert_eq!(trials.iter().map(|trial| trial.candidate).collect::<Vec<_>>(), candidates);
+    assert_eq!(bytes, run(&rows, &listed(3), &Unobserved, None).1);
+
+    let alone = TrainOptions { replay: candidates.clone(), candidates: Vec::new(), ..listed(1) };
+    let (alone, _) = run(&rows, &alone, &Unobserved, None);
+    for (trial, alone) in trials.iter().zip(&alone.report.trials) {
+        assert!((trial.score - alone.score).abs() < 0.02, "{}", trial.candidate.name());
+    }
+    let passes = |report: &Report| report.trials.iter().map(|trial| trial.passes).sum::<usize>();
+    let (together, alone) = (passes(&outcome.report), passes(&alone.report));
+    assert!(together < alone, "{together} passes as paths, {alone} alone");
+
+    let refused = |candidate| {
+        let options = TrainOptions { candidates: vec![svm(1.0), candidate], ..listed(1) };
+        refusal(&rows, &options).to_string()
+    };
+    assert_eq!(
+        refused(svm(-1.0)),
+        "candidate 2 cannot be tried: its cost is -1, and must be from 0.000001 to 1000000"
+    );
+    let pooled = FeaturizerSettings::embedding(EmbeddingView::Pooled);
+    let unreadable = refused(Candidate { featurizer: pooled, ..svm(1.0) });
+    assert!(unreadable.contains("no encoder"), "{unreadable}");
+    let neighbours = LearnerSettings::Neighbours { neighbours: 5, sharpness: 10.0 };
+    let wrong = refused(Candidate { featurizer, learner: neighbours });
+    assert!(wrong.ends_with("neighbours reads an embedding alone"), "{wrong}");
 }
 
 /// Counts the texts that an encoder is given.

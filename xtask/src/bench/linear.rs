@@ -1,11 +1,11 @@
 //! TF-IDF and one linear SVM, against scikit-learn.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::ensure;
 use serde_json::Value;
 
+use super::peers::python;
 use super::report::Figure;
 use super::{REPETITIONS, data, example, json_of, number, root};
 
@@ -14,7 +14,7 @@ const COST: &str = "1";
 
 pub fn run() -> anyhow::Result<Vec<Figure>> {
     let ours = example("corral-training", "svm_speed", "")?;
-    let python = environment()?;
+    let python = python()?;
     let script = root().join("bench/peers/sklearn_linear.py");
     let data = data()?;
     let once = |program: &Path, script: Option<&Path>| -> anyhow::Result<Value> {
@@ -49,20 +49,4 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         figure("test accuracy, Corral", "within 0.3 points", "%", accuracy),
         figure("test accuracy, scikit-learn", "", "%", peer_accuracy),
     ])
-}
-
-/// A Python with the peers installed, made at the first use.
-fn environment() -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/bench-peers");
-    let python = folder.join("bin/python");
-    if !python.exists() {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status()?;
-        ensure!(made.success(), "python3 -m venv failed");
-    }
-    let installed = Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(root().join("bench/peers/requirements.txt"))
-        .status()?;
-    ensure!(installed.success(), "the peers could not be installed");
-    Ok(python)
 }

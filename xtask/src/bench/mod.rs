@@ -11,8 +11,10 @@ mod kills;
 mod linear;
 mod machine;
 mod open;
+mod peers;
 mod quality;
 mod report;
+mod search;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -33,6 +35,7 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("open", "a model of 80 MB opened, and its first answer", open::run),
     ("http", "one lexical prediction over HTTP", http::run),
     ("kills", "2,000 random kills under load", kills::run),
+    ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
     ("quality", "accuracy of the default search, cross-validated", || {
         quality::run(quality::Scored::HeldOut)
     }),

@@ -203,21 +203,6 @@ pub fn parse_seconds(text: &str) -> anyhow::Result<u64> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_are_read() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("48h", 172_800)] {
-            assert_eq!(parse_seconds(text).unwrap(), seconds);
-        }
-        for bad in ["", "0", "m", "-5m", "5 m", "5y", "99999999999999999999d"] {
-            assert!(parse_seconds(bad).is_err(), "{bad}");
-        }
-    }
-}
-
 /// The list in a file; a report's trials are found in it.
 fn read_candidates(path: &Path) -> anyhow::Result<Vec<Value>> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
@@ -234,4 +219,19 @@ fn read_candidates(path: &Path) -> anyhow::Result<Vec<Value>> {
         return Err(refuse("the list is empty".to_owned()));
     }
     Ok(list.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("48h", 172_800)] {
+            assert_eq!(parse_seconds(text).unwrap(), seconds);
+        }
+        for bad in ["", "0", "m", "-5m", "5 m", "5y", "99999999999999999999d"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
 }
