@@ -23,7 +23,7 @@ pub use classes::{ClassEntry, ClassRef, ClassSubset};
 pub use encoder::{EmbeddingUse, EmbeddingView, Embeddings, Encoder, TextEmbedding, ViewRows};
 pub use head::{
     Activation, FeatureRow, Head, HeadBuilder, HeadError, HeadScratch, KernelHead, LinearHead,
-    NeighboursHead, NetworkHead, Precision, StoredRows,
+    LocalHead, NeighboursHead, NetworkHead, Precision, StoredRows,
 };
 pub use lexical::{
     Accents, BlockConfig, Case, Grams, LexicalConfig, LexicalError, Lexicon, Normalisation,

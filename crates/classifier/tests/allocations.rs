@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
     Accents, Activation, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, EncoderNeed,
-    Featurizer, Head, KernelHead, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model,
-    ModelSpec, NeighboursHead, NetworkHead, Precision, Scratch, StoredRows, TextEmbedding,
+    Featurizer, Head, KernelHead, LexicalConfig, Lexicon, LinearHead, Link, LocalHead, MemberSpec,
+    Model, ModelSpec, NeighboursHead, NetworkHead, Precision, Scratch, StoredRows, TextEmbedding,
     Thresholds,
 };
 use corral_types::BlobHash;
@@ -102,6 +102,8 @@ fn probabilities_need_no_allocation_after_the_first() {
     };
     let network = NetworkHead::new(layer(4, 5), Activation::Rectified, layer(5, 3));
     let kernel = KernelHead::new(2.0, stored, layer(lexicon.columns() + 3, 3));
+    let tier = |outputs| layer(lexicon.columns(), outputs);
+    let local = LocalHead::new(tier(2), tier(3), vec![0, 0, 1]);
     let of_kind = |head: Head<'static>, featurizer| MemberSpec {
         name: "not linear".to_owned(),
         featurizer,
@@ -136,6 +138,7 @@ fn probabilities_need_no_allocation_after_the_first() {
             ),
             of_kind(neighbours.into(), Featurizer::embedding(EmbeddingView::Pooled)),
             of_kind(kernel.expect("a column a row").into(), joined),
+            of_kind(local.expect("a parent for each").into(), Featurizer::lexical(0)),
         ],
         temperature: 0.9,
         thresholds: Thresholds::default(),

@@ -42,6 +42,8 @@ pub enum HeadError {
     BiasNotFinite,
     #[error("column {column} names output {output} of {outputs}, or outputs that do not rise")]
     OutputOrder { column: usize, output: u32, outputs: usize },
+    #[error("an output names parent {parent} of {parents}")]
+    Parent { parent: u16, parents: usize },
 }
 
 impl Explain for HeadError {

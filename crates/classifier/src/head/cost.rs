@@ -13,12 +13,14 @@ pub struct RowShape {
 
 /// Nanoseconds on one core of a server of 2023, weights in the cache: to add a weight to a
 /// score, an entry of pruned weights likewise, to compare a number of two embeddings, to weigh
-/// a stored row as a neighbour, and to take its kernel.
+/// a stored row as a neighbour, to take its kernel, and to take
+/// an output's part among others.
 const WEIGHT_NANOS: f64 = 0.08;
 const SPARSE_WEIGHT_NANOS: f64 = 0.75;
 const COMPARISON_NANOS: f64 = 0.033;
 const NEIGHBOUR_NANOS: f64 = 1.0;
 const KERNEL_NANOS: f64 = 1.0;
+const PART_NANOS: f64 = 2.0;
 
 impl Head<'_> {
     /// The nanoseconds that scoring takes for a row of such a shape, within a factor of two;
@@ -39,6 +41,11 @@ impl Head<'_> {
                 let each = head.rows.width() as f64 * COMPARISON_NANOS + KERNEL_NANOS;
                 head.rows() as f64 * each
                     + linear_nanos(&head.weights, lexical_entries, head.rows())
+            }
+            Self::Local(head) => {
+                let linear = |head| linear_nanos(head, lexical_entries, embedding_width);
+                let parts = (head.outputs() + head.parents()) as f64 * PART_NANOS;
+                linear(&head.parents) + linear(&head.children) + parts
             }
         }
     }

@@ -7,6 +7,7 @@ mod builder;
 mod cost;
 mod kernel;
 mod linear;
+mod local;
 mod neighbours;
 mod network;
 mod stored;
@@ -20,6 +21,7 @@ pub use cost::RowShape;
 pub use kernel::{KernelHead, radial_kernel};
 pub use linear::LinearHead;
 pub(crate) use linear::Weights;
+pub use local::LocalHead;
 pub use neighbours::{MAX_NEIGHBOURS, NeighboursHead};
 pub use network::{Activation, NetworkHead};
 pub(crate) use stored::padded_width;
@@ -34,6 +36,7 @@ pub enum Head<'a> {
     Network(NetworkHead<'a>),
     Neighbours(NeighboursHead<'a>),
     Kernel(KernelHead<'a>),
+    Local(LocalHead<'a>),
 }
 
 /// Buffers for scoring, kept from row to row; one for each thread.
@@ -43,6 +46,7 @@ pub struct HeadScratch {
     queries: Vec<Query>,
     similarities: Vec<f32>,
     nearest: Vec<(f32, u32)>,
+    siblings: Vec<local::Siblings>,
 }
 
 impl<'a> From<LinearHead<'a>> for Head<'a> {
@@ -66,6 +70,12 @@ impl<'a> From<NeighboursHead<'a>> for Head<'a> {
 impl<'a> From<KernelHead<'a>> for Head<'a> {
     fn from(head: KernelHead<'a>) -> Self {
         Self::Kernel(head)
+    }
+}
+
+impl<'a> From<LocalHead<'a>> for Head<'a> {
+    fn from(head: LocalHead<'a>) -> Self {
+        Self::Local(head)
     }
 }
 
@@ -100,6 +110,7 @@ impl Head<'_> {
             Self::Network(head) => head.columns(),
             Self::Neighbours(head) => head.columns(),
             Self::Kernel(head) => head.columns(),
+            Self::Local(head) => head.columns(),
         }
     }
 
@@ -109,6 +120,7 @@ impl Head<'_> {
             Self::Network(head) => head.outputs(),
             Self::Neighbours(head) => head.outputs(),
             Self::Kernel(head) => head.outputs(),
+            Self::Local(head) => head.outputs(),
         }
     }
 
@@ -119,6 +131,7 @@ impl Head<'_> {
             Self::Network(head) => head.memory_bytes(),
             Self::Neighbours(head) => head.memory_bytes(),
             Self::Kernel(head) => head.memory_bytes(),
+            Self::Local(head) => head.memory_bytes(),
         }
     }
 
@@ -129,6 +142,7 @@ impl Head<'_> {
             Self::Network(head) => head.score(row, scratch, scores),
             Self::Neighbours(head) => head.score(row.embedding, scratch, scores),
             Self::Kernel(head) => head.score(row, scratch, scores),
+            Self::Local(head) => head.score(row, scratch, scores),
         }
     }
 
@@ -163,7 +177,7 @@ impl Head<'_> {
                         head.score_several(embeddings, scratch, out);
                     }
                     Self::Kernel(head) => head.score_several(count, row, scratch, out),
-                    Self::Linear(_) | Self::Network(_) => {
+                    Self::Linear(_) | Self::Network(_) | Self::Local(_) => {
                         for (index, out) in out.chunks_exact_mut(outputs.max(1)).enumerate() {
                             self.score(row(index), scratch, buffer);
                             out.copy_from_slice(buffer);

@@ -8,8 +8,9 @@ use super::open::{entries, unsound};
 use super::settings::{HeadSettings, WeightKind};
 use super::verify::{finite, require};
 use crate::head::{
-    Activation, Head, KernelHead, LinearHead, MAX_NEIGHBOURS, MAX_STORED_ROWS, MAX_STORED_WIDTH,
-    NeighboursHead, NetworkHead, StoredRows, Weights, padded_width,
+    Activation, Head, KernelHead, LinearHead, LocalHead, MAX_NEIGHBOURS, MAX_OUTPUTS,
+    MAX_STORED_ROWS, MAX_STORED_WIDTH, NeighboursHead, NetworkHead, StoredRows, Weights,
+    padded_width,
 };
 use crate::kernels::stride;
 
@@ -39,6 +40,11 @@ pub(super) enum HeadPlaces {
         decay: f32,
         rows: StoredPlaces,
         weights: LinearPlaces,
+    },
+    Local {
+        parents: LinearPlaces,
+        children: LinearPlaces,
+        parent_of: Range<usize>,
     },
 }
 
@@ -94,6 +100,7 @@ pub(super) const fn feature(head: &Head<'_>) -> &'static str {
         Head::Network(_) => "network",
         Head::Neighbours(_) => "neighbours",
         Head::Kernel(_) => "kernel",
+        Head::Local(_) => "local",
     }
 }
 
@@ -115,6 +122,11 @@ pub(super) fn settings_of(head: &Head<'_>) -> HeadSettings {
             rows: head.rows() as u32,
             decay: head.decay,
             weights: weight_kind(&head.weights),
+        },
+        Head::Local(head) => HeadSettings::Local {
+            parents: head.parents() as u32,
+            parent_weights: weight_kind(&head.parents),
+            child_weights: weight_kind(&head.children),
         },
     }
 }
@@ -145,6 +157,11 @@ pub(super) fn add_head(file: &mut FileBuilder, member: usize, head: &Head<'_>) {
         Head::Kernel(head) => {
             add_stored(file, &head.rows, &section);
             add_linear(file, &head.weights, &section);
+        }
+        Head::Local(head) => {
+            add_linear(file, &head.parents, &|name| section(&format!("parent.{name}")));
+            add_linear(file, &head.children, &|name| section(&format!("child.{name}")));
+            file.add(&section("output.parents"), &head.parent_of);
         }
     }
 }
@@ -183,6 +200,8 @@ pub(super) fn place_head(
     let section = |name: &str| member_section(member, name);
     let HeadShape { lexical_columns, embedding_columns, outputs } = shape;
     let columns = lexical_columns + embedding_columns;
+    let of =
+        |part: &'static str| move |name: &str| member_section(member, &format!("{part}.{name}"));
     Ok(match *settings {
         HeadSettings::Linear(kind) => {
             HeadPlaces::Linear(place_linear(kind, columns, outputs, sections, &section)?)
@@ -192,9 +211,6 @@ pub(super) fn place_head(
             if width == 0 || width > MAX_HIDDEN_UNITS {
                 return Err(unsound("a number of hidden units beyond the limits"));
             }
-            let of = |layer: &'static str| {
-                move |name: &str| member_section(member, &format!("{layer}.{name}"))
-            };
             HeadPlaces::Network {
                 hidden: place_linear(hidden, columns, width, sections, &of("hidden"))?,
                 activation,
@@ -229,6 +245,17 @@ pub(super) fn place_head(
                 decay,
                 rows: place_stored(rows, embedding_columns, sections, &section)?,
                 weights: place_linear(weights, columns, outputs, sections, &section)?,
+            }
+        }
+        HeadSettings::Local { parents, parent_weights, child_weights } => {
+            let parents = parents as usize;
+            if parents == 0 || parents > MAX_OUTPUTS {
+                return Err(unsound("a number of parents beyond the limits"));
+            }
+            HeadPlaces::Local {
+                parents: place_linear(parent_weights, columns, parents, sections, &of("parent"))?,
+                children: place_linear(child_weights, columns, outputs, sections, &of("child"))?,
+                parent_of: sections.take::<u16>(&section("output.parents"), outputs)?,
             }
         }
     })
@@ -310,6 +337,11 @@ impl HeadPlaces {
                 rows: rows.view(bytes),
                 weights: weights.view(bytes),
             }),
+            Self::Local { parents, children, parent_of } => Head::Local(LocalHead {
+                parents: parents.view(bytes),
+                children: children.view(bytes),
+                parent_of: entries(bytes, parent_of).into(),
+            }),
         }
     }
 }
@@ -365,6 +397,13 @@ pub(super) fn check_head(head: &Head<'_>, member: usize) -> Result<(), Damage> {
         Head::Kernel(head) => {
             finite(&head.rows.scales, || section("row.scales"))?;
             check_linear(&head.weights, &section)
+        }
+        Head::Local(head) => {
+            check_linear(&head.parents, &|name: &str| section(&format!("parent.{name}")))?;
+            check_linear(&head.children, &|name: &str| section(&format!("child.{name}")))?;
+            let count = head.parents();
+            let known = head.parent_of.iter().all(|&parent| usize::from(parent) < count);
+            require(known, || section("output.parents"), "parents that do not exist")
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Requirements {
 
 /// Features of the format that this reader knows. A later kind of member, head, weighting or
 /// calibration adds a word to the files that use it, and older readers refuse those by name.
-pub(super) const KNOWN_FEATURES: [&str; 10] = [
+pub(super) const KNOWN_FEATURES: [&str; 11] = [
     "lexicon",
     BM25_FEATURE,
     FIRST_WORDS_FEATURE,
@@ -62,6 +62,7 @@ pub(super) const KNOWN_FEATURES: [&str; 10] = [
     "network",
     "neighbours",
     "kernel",
+    "local",
 ];
 /// The word of models that read the view of all layers.
 pub(super) const LAYERS_FEATURE: &str = "embedding_layers";
@@ -139,6 +140,11 @@ pub(super) enum HeadSettings {
         rows: u32,
         decay: f32,
         weights: WeightKind,
+    },
+    Local {
+        parents: u32,
+        parent_weights: WeightKind,
+        child_weights: WeightKind,
     },
     /// Linear heads, which are older than the others, are named by their weights alone.
     #[serde(untagged)]

@@ -1,6 +1,6 @@
 //! Files of every format version load for ever, and answer as on the day they were written.
 //!
-//! The files named `later` and `heads` have what version 1 learnt after its first day.
+//! The files named `later`, `heads` and `parents` have what version 1 learnt after its first day.
 //!
 //! To add the fixture of a new version, run this test with `CORRAL_WRITE_FIXTURE=1` once. A
 //! fixture that is there is never written again.
@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use corral_classifier::{Link, Model, ModelSpec, Scratch, TextEmbedding};
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{TEXTS, embeddings, later_sample, sample, sample_of_every_head};
+use crate::sample::{
+    TEXTS, embeddings, later_sample, sample, sample_of_every_head, sample_with_parents,
+};
 
 #[derive(Serialize, Deserialize)]
 struct Expected {
@@ -47,11 +49,12 @@ fn answers(model: &Model) -> Vec<Expected> {
 
 #[test]
 fn every_format_version_answers_as_it_did() {
-    let samples: [(&str, ModelSpec); 4] = [
+    let samples: [(&str, ModelSpec); 5] = [
         ("softmax", sample(Link::Softmax)),
         ("sigmoid", sample(Link::Sigmoid)),
         ("later", later_sample(Link::Softmax)),
         ("heads", sample_of_every_head(Link::Softmax)),
+        ("parents", sample_with_parents(Link::Softmax)),
     ];
     for (word, spec) in samples {
         let newest = fixture(corral_classifier::model::FORMAT_VERSION, word, "model");

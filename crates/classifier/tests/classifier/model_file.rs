@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::sample::{
     HashEncoder, Numbers, TEXTS, classes, embeddings, later_sample, lexical_rows, sample,
-    sample_of_every_head,
+    sample_of_every_head, sample_with_parents,
 };
 use corral_classifier::classes::MAX_DEPTH;
 use corral_classifier::model::{ModelError, PredictOptions, Scratch};
@@ -62,7 +62,7 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
 #[test]
 fn a_file_answers_as_the_parts_it_was_made_of() {
     for link in [Link::Softmax, Link::Sigmoid] {
-        for spec in [sample(link), later_sample(link), sample_of_every_head(link)] {
+        for spec in [sample(link), later_sample(link), sample_with_parents(link)] {
             check_answers(&spec);
         }
     }
@@ -201,7 +201,7 @@ fn unknown_parts_are_named() {
 
 #[test]
 fn no_bytes_can_do_harm() {
-    let good = sample_of_every_head(Link::Softmax).to_bytes().unwrap();
+    let good = sample_with_parents(Link::Softmax).to_bytes().unwrap();
     let header = number_at(&good, 12);
     let seed = 20_261_121;
     println!("seed {seed}");
@@ -255,7 +255,7 @@ fn no_bytes_can_do_harm() {
 
 #[test]
 fn every_cut_is_refused() {
-    let good = sample_of_every_head(Link::Softmax).to_bytes().unwrap();
+    let good = sample_with_parents(Link::Softmax).to_bytes().unwrap();
     for length in (0..good.len()).step_by(97) {
         assert!(Model::from_bytes(&good[..length]).is_err(), "cut to {length}");
     }
@@ -370,20 +370,37 @@ fn later_features_are_named_where_they_are_used() {
     assert_eq!(says(later_sample(Link::Softmax)), ([true; 4], [true; 4]));
 }
 
+/// The sample with an output under a parent that is not there.
+fn unknown_parent(file: &[u8]) -> Vec<u8> {
+    let name = b"member.8.output.parents";
+    let header = number_at(file, 12);
+    let entry = file[..header].windows(name.len()).position(|found| found == name).unwrap();
+    let section = number_at(file, entry + 24);
+    let mut file = file.to_vec();
+    file[section] = 3;
+    repair(&mut file);
+    file
+}
+
 #[test]
 fn heads_that_cannot_be_are_refused() {
-    let good = sample_of_every_head(Link::Softmax).to_bytes().unwrap();
+    let good = sample_with_parents(Link::Softmax).to_bytes().unwrap();
     Model::from_bytes(&good).unwrap().verify_content().unwrap();
     for (from, to, told) in [
         ("\"neighbours\":3", "\"neighbours\":0", "neighbours that cannot be"),
         ("\"width\":3", "\"width\":0", "hidden units"),
         ("\"width\":3", "\"width\":4", "member.4"),
         ("\"rows\":8,\"d", "\"rows\":9,\"d", "row.scales"),
+        ("\"parents\":3", "\"parents\":0", "parents beyond the limits"),
+        ("\"parents\":3", "\"parents\":4", "parent.bias"),
         ("\"activation\":\"identity", "\"activation\":\"identify", "cannot be read"),
     ] {
         let error = Model::from_bytes(&with_settings(&good, from, to)).unwrap_err().to_string();
         assert!(error.contains(told), "`{error}` should tell of `{told}`");
     }
+    let file = Model::from_bytes(&unknown_parent(&good)).unwrap();
+    let error = file.verify_content().unwrap_err().to_string();
+    assert!(error.contains("parents that do not exist"), "{error}");
     let mut spec = sample_of_every_head(Link::Softmax);
     let Head::Neighbours(head) = &mut spec.members[6].head else { panic!("neighbours") };
     assert!(head.push(&[0.5; 8], &[5], &[1.0]).is_err());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use corral_classifier::{
     Accents, Activation, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView,
     Embeddings, Encoder, EncoderNeed, Featurizer, Grams, Head, KernelHead, LexicalConfig, Lexicon,
-    LexiconUse, LinearHead, Link, MemberSpec, ModelSpec, NeighboursHead, NetworkHead,
+    LexiconUse, LinearHead, Link, LocalHead, MemberSpec, ModelSpec, NeighboursHead, NetworkHead,
     Normalisation, Precision, ShortestToken, SparseRows, StoredRows, Thresholds, ViewRows,
     Vocabulary, Weighting,
 };
@@ -294,5 +294,28 @@ pub fn sample_of_every_head(link: Link) -> ModelSpec {
     add("rectified", joined, rectified.unwrap().into());
     add("neighbours", Featurizer::embedding(EmbeddingView::Pooled), neighbours.into());
     add("kernel", joined, kernel.into());
+    spec
+}
+
+/// The sample of every head with one that chooses a parent, then one of its children.
+pub fn sample_with_parents(link: Link) -> ModelSpec {
+    let mut spec = sample_of_every_head(link);
+    let mut numbers = Numbers::new(31);
+    let joined = spec.members[5].featurizer;
+    let columns = spec.lexicons[1].columns() + 8;
+    let mut tier = |outputs: usize, precision| {
+        let weights: Vec<f32> = (0..columns * outputs).map(|_| numbers.number()).collect();
+        let bias = (0..outputs).map(|_| numbers.number()).collect();
+        LinearHead::from_column_major(&weights, bias, precision).unwrap()
+    };
+    let parents = tier(3, Precision::F32);
+    let children = tier(OUTPUTS, Precision::SparseInt8 { smallest: 0.2 });
+    spec.members.push(MemberSpec {
+        name: "local".to_owned(),
+        featurizer: joined,
+        head: LocalHead::new(parents, children, vec![0, 0, 1, 1, 2]).unwrap().into(),
+        calibration: Calibration::Temperature(1.1),
+        weight: 1.0,
+    });
     spec
 }
