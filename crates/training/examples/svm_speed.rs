@@ -66,6 +66,7 @@ fn run(set: &common::DataSet, settings: &LearnerSettings, learner: &str, cost: f
         targets: &targets,
         row_weights: &vec![1.0; train.len()],
         class_weights: &vec![1.0; rows.label_names.len()],
+        parents: None,
         link: corral_classifier::Link::Softmax,
         seed: 0,
         stop: &|| false,

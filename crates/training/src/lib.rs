@@ -26,6 +26,7 @@ mod lexicons;
 pub mod metrics;
 mod observer;
 mod options;
+mod parents;
 mod plan;
 mod prepare;
 mod progress;
@@ -53,6 +54,7 @@ pub use lexicons::{
 };
 pub use observer::{Observer, Unobserved};
 pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
+pub use parents::Parents;
 pub use plan::{Estimate, Plan};
 pub use report::{
     Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,

@@ -4,8 +4,9 @@ use corral_classifier::{EmbeddingView, Encoder};
 
 use crate::candidate::Candidate;
 use crate::features::FeaturizerSettings;
-use crate::learner::FitShape;
+use crate::learner::{FitShape, blocks_for};
 use crate::lexicons::LexiconSettings;
+use crate::parents::Parents;
 use crate::rows::LabelKind;
 
 /// What is known of a task before its features are computed, or after.
@@ -21,6 +22,9 @@ pub struct TaskShape {
     pub widths: EmbeddingWidths,
     /// Bytes of the texts.
     pub text_bytes: usize,
+    /// The blocks of classes that local models compare a row with, where the taxonomy has
+    /// a level for them.
+    pub local_blocks: Option<f64>,
 }
 
 /// The lengths of an encoder's embeddings, by view; `None` where there is no such view.
@@ -77,7 +81,13 @@ impl TaskShape {
             columns: (factor * bytes.powf(COLUMNS_EXPONENT)) as usize,
             widths,
             text_bytes,
+            local_blocks: None,
         }
+    }
+
+    /// The same with classes that lie under such parents.
+    pub fn under(self, parents: Option<&Parents>) -> Self {
+        Self { local_blocks: parents.map(Parents::blocks_a_row), ..self }
     }
 
     /// The columns that a candidate's features have.
@@ -102,6 +112,7 @@ impl TaskShape {
             dense_width: self.width_of(&candidate.featurizer) as f64,
             squared_norm: lexical + scale * scale,
             classes: self.classes,
+            local_blocks: self.local_blocks.unwrap_or_else(|| blocks_for(self.classes) as f64),
         })
     }
 }

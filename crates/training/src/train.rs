@@ -250,6 +250,7 @@ impl Run<'_> {
             prepared.outputs.len(),
             self.encoder.map_or_else(EmbeddingWidths::default, EmbeddingWidths::of_encoder),
         )
+        .under(prepared.parents.as_ref())
     }
 
     fn compute_features(

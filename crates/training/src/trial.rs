@@ -158,6 +158,7 @@ impl Workbench<'_> {
             targets,
             row_weights,
             class_weights: &self.prepared.class_weights,
+            parents: self.prepared.parents.as_ref(),
             link: self.link(),
             seed: fit.seed,
             stop: self.stop,

@@ -7,7 +7,7 @@ use corral_classifier::{HeadScratch, Link, SparseRow};
 use corral_training::learner::{
     BayesWeights, DenseView, FeatureRows, FitEffort, Fitted, HeadBudget, Problem, SparseView,
 };
-use corral_training::{LearnerSettings, Targets};
+use corral_training::{LearnerSettings, Parents, Targets};
 
 const ROOM: HeadBudget = HeadBudget { bytes: 64 << 20 };
 
@@ -42,6 +42,11 @@ struct Task {
 const SPARSE_COLUMNS: usize = 60;
 const DENSE_COLUMNS: usize = 9;
 const CLASSES: usize = 19;
+
+/// Four parents, of one to six classes.
+fn parents() -> Parents {
+    Parents::new((0..CLASSES as u32).map(|class| class / 6).collect())
+}
 
 impl Task {
     fn random(seed: u64, rows: usize) -> Self {
@@ -125,6 +130,7 @@ impl Task {
             targets: &targets,
             row_weights: &self.weights,
             class_weights: &self.class_weights,
+            parents: Some(&parents()),
             link: Link::Softmax,
             seed: 5,
             stop: &|| false,
@@ -227,7 +233,7 @@ const PATHS: [fn(f32) -> LearnerSettings; 3] = [
     |cost| LearnerSettings::Ridge { cost },
 ];
 
-const EVERY_KIND: [LearnerSettings; 7] = [
+const EVERY_KIND: [LearnerSettings; 9] = [
     LearnerSettings::LinearSvm { cost: 0.5 },
     LearnerSettings::Softmax { cost: 5.0 },
     LearnerSettings::NbSvm { cost: 0.3, smoothing: 1.0, interpolation: 0.5 },
@@ -235,6 +241,8 @@ const EVERY_KIND: [LearnerSettings; 7] = [
     LearnerSettings::ComplementBayes { smoothing: 0.3, weights: BayesWeights::Plain },
     LearnerSettings::ComplementBayes { smoothing: 0.3, weights: BayesWeights::Normalised },
     LearnerSettings::Centroid { contrast: 0.3 },
+    LearnerSettings::LocalSvm { cost: 0.5 },
+    LearnerSettings::LocalSoftmax { cost: 5.0 },
 ];
 
 /// How many rows two fits predict the same of.
@@ -362,6 +370,7 @@ fn one_kind_of_features_is_enough() {
             targets: &targets,
             row_weights: &task.weights,
             class_weights: &task.class_weights,
+            parents: Some(&parents()),
             link: Link::Softmax,
             seed: 5,
             stop: &|| false,

@@ -68,6 +68,7 @@ fn check(name: &str, tolerance: f32, fit: impl Fn(&Problem<'_>, &Value) -> Fitte
         targets: &targets,
         row_weights: &floats(&given["weights"]),
         class_weights: &vec![1.0; class_count],
+        parents: None,
         link: Link::Softmax,
         seed: 3,
         stop: &|| false,

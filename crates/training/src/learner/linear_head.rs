@@ -38,6 +38,55 @@ pub fn build_head(
     builder.finish(bias)
 }
 
+/// A head most of whose weights are zero, as precise as the budget allows. `column` writes the
+/// weights of a column that are not, in the order of the classes; there are `entries` of them in
+/// all.
+pub fn build_sparse_head(
+    columns: usize,
+    entries: usize,
+    bias: Vec<f32>,
+    budget: HeadBudget,
+    column: impl Fn(usize, &mut Vec<(u32, f32)>),
+) -> Result<LinearHead<'static>, HeadError> {
+    let weights = columns * bias.len();
+    let sparse_bytes = entries * SPARSE_ENTRY_BYTES + columns * SPARSE_COLUMN_BYTES;
+    let dense_bytes = weights + columns * size_of::<f32>();
+    let precision = if weights * size_of::<f32>() <= EXACT_HEAD_BYTES.min(budget.bytes) {
+        Precision::F32
+    } else if sparse_bytes.min(dense_bytes) > budget.bytes {
+        let room = budget.bytes.saturating_sub(columns * SPARSE_COLUMN_BYTES) / SPARSE_ENTRY_BYTES;
+        Precision::SparseInt8 {
+            smallest: smallest_kept(columns, room as f64 / entries as f64, &column),
+        }
+    } else if sparse_bytes <= dense_bytes {
+        Precision::SparseInt8 { smallest: 0.0 }
+    } else {
+        Precision::Int8
+    };
+    let mut builder = HeadBuilder::new(bias.len(), precision)?;
+    let mut entries = Vec::new();
+    for index in 0..columns {
+        column(index, &mut entries);
+        builder.push_sparse(&entries)?;
+    }
+    builder.finish(bias)
+}
+
+/// The size of a weight than which a part of the entries is larger.
+fn smallest_kept(columns: usize, part: f64, column: &impl Fn(usize, &mut Vec<(u32, f32)>)) -> f32 {
+    let stride = columns.div_ceil(SAMPLED_COLUMNS).max(1);
+    let (mut sizes, mut sample) = (Vec::new(), Vec::new());
+    for index in (0..columns).step_by(stride) {
+        column(index, &mut sample);
+        sizes.extend(sample.iter().map(|(_, weight)| weight.abs()));
+    }
+    if sizes.is_empty() {
+        return 0.0;
+    }
+    let place = ((sizes.len() as f64 * part) as usize).min(sizes.len() - 1);
+    *sizes.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1
+}
+
 fn precision_for(
     columns: usize,
     classes: usize,

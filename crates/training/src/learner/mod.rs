@@ -16,6 +16,7 @@ mod golden_tests;
 mod kernel;
 pub(crate) mod lanes;
 mod linear_head;
+mod local;
 mod neighbours;
 mod network;
 mod one_vs_rest;
@@ -34,13 +35,14 @@ pub use complement_bayes::BayesWeights;
 pub use kernel::MAX_KERNEL_ROWS;
 pub use lanes::{LANES, Lanes};
 pub use linear_head::HeadBudget;
-pub use rows::{DenseView, FeatureRows, SparseView};
+pub use rows::{DenseView, FeatureRows, SparseView, blocks_for};
 pub use settings::{Abilities, FitEffort, FitShape, LearnerSettings};
 pub use softmax::{SoftmaxSettings, SoftmaxTargets, SoftmaxWeights, fit as fit_softmax};
 pub use svm::{
     BlockScaling, BlockTargets, BlockWeights, Loss, SvmSettings, fit_block as fit_svm_block,
 };
 
+use crate::parents::Parents;
 use crate::targets::Targets;
 
 /// What a learner is to fit.
@@ -58,6 +60,9 @@ pub struct Problem<'a> {
     pub row_weights: &'a [f32],
     /// What an example of each class counts; 1 is usual.
     pub class_weights: &'a [f32],
+    /// The parents of classes, by which local models choose; without them, they choose among
+    /// all classes.
+    pub parents: Option<&'a Parents>,
     /// Whether rows have one class, or any number.
     pub link: Link,
     pub seed: u64,

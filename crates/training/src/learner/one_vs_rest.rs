@@ -29,38 +29,12 @@ pub fn fit_path(
     budget: HeadBudget,
     take: &mut dyn FnMut(Fitted),
 ) -> Result<(), HeadError> {
-    let row_weights: Vec<f32> =
-        problem.rows.iter().map(|&row| problem.row_weights[row as usize]).collect();
     let (blocks, mut prepared) = blocks(problem, ratios);
     let mut solutions: Vec<Option<BlockWeights>> = vec![None; blocks.len()];
     for settings in path {
-        let fitted: Option<Vec<(BlockWeights, Duration)>> = solutions
-            .into_par_iter()
-            .zip(&blocks)
-            .enumerate()
-            .map(|(index, (from, block))| {
-                let clock = ThreadCpuClock::start();
-                let targets = BlockTargets {
-                    rows: problem.rows,
-                    positive: &block.positive,
-                    row_weights: &row_weights,
-                    positive_weights: class_weights(problem, index),
-                    scaling: block.ratios.as_ref().map(|(_, scaling)| scaling),
-                };
-                let weights = fit_block(
-                    &problem.features,
-                    problem.squared_norms,
-                    &targets,
-                    settings,
-                    from,
-                    problem.seed ^ (index as u64) << 32,
-                    problem.stop,
-                )?;
-                Some((weights, clock.elapsed()))
-            })
-            .collect();
-        let Some(fitted) = fitted else { return Ok(()) };
-        let (fitted, times): (Vec<BlockWeights>, Vec<Duration>) = fitted.into_iter().unzip();
+        let Some((fitted, cpu)) = solve(problem, &blocks, settings, solutions) else {
+            return Ok(());
+        };
         let clock = ThreadCpuClock::start();
         let head = match ratios {
             None => head_of(problem, &fitted, budget, |_, _, weights| weights)?,
@@ -80,12 +54,60 @@ pub fn fit_path(
                 })?
             }
         };
-        let cpu = times.iter().sum::<Duration>() + clock.elapsed() + std::mem::take(&mut prepared);
+        let cpu = cpu + clock.elapsed() + std::mem::take(&mut prepared);
         let passes = fitted.iter().map(|block| block.passes).max().unwrap_or(0);
         take(Fitted { head: head.into(), cpu, passes });
         solutions = fitted.into_iter().map(Some).collect();
     }
     Ok(())
+}
+
+/// Fits one machine per class and gives their weights by block, and the CPU time it took;
+/// `None` when the problem's `stop` said so.
+pub fn fit_weights(
+    problem: &Problem<'_>,
+    settings: &SvmSettings,
+) -> Option<(Vec<BlockWeights>, Duration)> {
+    let (blocks, prepared) = blocks(problem, None);
+    let (fitted, cpu) = solve(problem, &blocks, settings, vec![None; blocks.len()])?;
+    Some((fitted, prepared + cpu))
+}
+
+fn solve(
+    problem: &Problem<'_>,
+    blocks: &[Block],
+    settings: &SvmSettings,
+    from: Vec<Option<BlockWeights>>,
+) -> Option<(Vec<BlockWeights>, Duration)> {
+    let row_weights: Vec<f32> =
+        problem.rows.iter().map(|&row| problem.row_weights[row as usize]).collect();
+    let fitted: Option<Vec<(BlockWeights, Duration)>> = from
+        .into_par_iter()
+        .zip(blocks)
+        .enumerate()
+        .map(|(index, (from, block))| {
+            let clock = ThreadCpuClock::start();
+            let targets = BlockTargets {
+                rows: problem.rows,
+                positive: &block.positive,
+                row_weights: &row_weights,
+                positive_weights: class_weights(problem, index),
+                scaling: block.ratios.as_ref().map(|(_, scaling)| scaling),
+            };
+            let weights = fit_block(
+                &problem.features,
+                problem.squared_norms,
+                &targets,
+                settings,
+                from,
+                problem.seed ^ (index as u64) << 32,
+                problem.stop,
+            )?;
+            Some((weights, clock.elapsed()))
+        })
+        .collect();
+    let (fitted, times): (Vec<BlockWeights>, Vec<Duration>) = fitted?.into_iter().unzip();
+    Some((fitted, times.iter().sum()))
 }
 
 /// What all machines of a path share, and the CPU time it took.

@@ -11,6 +11,7 @@ use super::complement_bayes::{self, BayesWeights};
 use super::count_ratios::{self, RatioSettings};
 use super::kernel::{self, KernelSettings, MAX_KERNEL_ROWS};
 use super::lanes::Lanes;
+use super::local::{self, Chooser};
 use super::neighbours::{self, NeighboursSettings};
 use super::network::{self, NetworkSettings};
 use super::rows::blocks_for;
@@ -27,6 +28,10 @@ pub enum LearnerSettings {
     LinearSvm { cost: f32 },
     /// Multinomial logistic regression; `cost` is scikit-learn's C.
     Softmax { cost: f32 },
+    /// As [`Self::LinearSvm`], among the parents of classes and then among the classes of each.
+    LocalSvm { cost: f32 },
+    /// As [`Self::Softmax`], among the parents of classes and then among the classes of each.
+    LocalSoftmax { cost: f32 },
     /// One-vs-rest support vector machines over features that are multiplied by the class's
     /// log-count ratios.
     NbSvm { cost: f32, smoothing: f32, interpolation: f32 },
@@ -83,6 +88,8 @@ pub struct FitShape {
     /// The norm of a row, squared.
     pub squared_norm: f64,
     pub classes: usize,
+    /// The blocks of classes that a local model compares a row with.
+    pub local_blocks: f64,
 }
 
 /// What settings that are given by hand may be: beyond, a fit would say nothing or never end.
@@ -96,6 +103,8 @@ const MOST_DROPOUT: f64 = 0.95;
 const COMPARISON_NANOS: f64 = 0.04;
 const EXPONENTIAL_NANOS: f64 = 2.0;
 const FACTOR_NANOS: f64 = 0.008;
+/// Fits over all rows that a local model comes to: one on most rows goes before the last.
+const LOCAL_FITS: f64 = 1.9;
 /// The part of its passes that a network is given when candidates are only to be ranked.
 const ROUGH_PART: u32 = 3;
 
@@ -105,6 +114,8 @@ impl LearnerSettings {
         match self {
             Self::LinearSvm { .. } => "linear_svm",
             Self::Softmax { .. } => "softmax",
+            Self::LocalSvm { .. } => "local_svm",
+            Self::LocalSoftmax { .. } => "local_softmax",
             Self::NbSvm { .. } => "nb_svm",
             Self::Ridge { .. } => "ridge",
             Self::ComplementBayes { .. } => "complement_bayes",
@@ -122,7 +133,10 @@ impl LearnerSettings {
             Self::LinearSvm { .. } | Self::NbSvm { .. } | Self::Ridge { .. } => {
                 Abilities { shares: false, ..all }
             }
-            Self::Softmax { .. } => Abilities { multi_label: false, ..all },
+            Self::LocalSvm { .. } => Abilities { multi_label: false, shares: false, ..all },
+            Self::Softmax { .. } | Self::LocalSoftmax { .. } => {
+                Abilities { multi_label: false, ..all }
+            }
             Self::ComplementBayes { .. } => Abilities { multi_label: false, dense: false, ..all },
             // A class is its mean, however much its rows count.
             Self::Centroid { .. } => Abilities { class_weights: false, ..all },
@@ -153,7 +167,11 @@ impl LearnerSettings {
         };
         let wrong_features = |what: &str| Err(format!("{} reads {what}", self.name()));
         match *self {
-            Self::LinearSvm { cost } | Self::Softmax { cost } | Self::Ridge { cost } => {
+            Self::LinearSvm { cost }
+            | Self::Softmax { cost }
+            | Self::LocalSvm { cost }
+            | Self::LocalSoftmax { cost }
+            | Self::Ridge { cost } => {
                 positive("cost", cost)
             }
             Self::NbSvm { cost, smoothing, interpolation } => {
@@ -198,11 +216,13 @@ impl LearnerSettings {
     /// for nothing, by times measured on Banking77, CLINC150 and O*NET on one core of a server
     /// of 2023.
     pub fn cpu_seconds(&self, shape: &FitShape) -> f64 {
-        let FitShape { rows, sparse_entries, dense_width, squared_norm, classes } = *shape;
+        let FitShape { rows, sparse_entries, dense_width, squared_norm, classes, local_blocks } =
+            *shape;
         let blocks = blocks_for(classes) as f64;
-        let linear = |sparse_nanos: f64, dense_nanos: f64| {
-            blocks * (sparse_entries * sparse_nanos + rows * dense_width * dense_nanos)
+        let block = |sparse_nanos: f64, dense_nanos: f64| {
+            sparse_entries * sparse_nanos + rows * dense_width * dense_nanos
         };
+        let linear = |sparse_nanos, dense_nanos| blocks * block(sparse_nanos, dense_nanos);
         let stored = rows.min(MAX_KERNEL_ROWS as f64);
         let compared = 0.25 * rows * dense_width * COMPARISON_NANOS;
         let nanos = match *self {
@@ -212,6 +232,14 @@ impl LearnerSettings {
             }
             Self::Softmax { cost } => {
                 linear(10.0, 8.0) * (f64::from(cost) / 5.0 * squared_norm).sqrt().max(1.0)
+            }
+            Self::LocalSvm { cost } => {
+                let passes = (f64::from(cost) * squared_norm).powf(0.4).max(1.0);
+                LOCAL_FITS * local_blocks * block(19.0, 9.5) * passes
+            }
+            Self::LocalSoftmax { cost } => {
+                let passes = (f64::from(cost) / 5.0 * squared_norm).sqrt().max(1.0);
+                LOCAL_FITS * local_blocks * block(10.0, 8.0) * passes
             }
             Self::NbSvm { cost, .. } => {
                 linear(32.0, 11.0) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
@@ -272,6 +300,30 @@ impl LearnerSettings {
                 Self::LinearSvm { .. } => {
                     let path = machines(Loss::SquaredHinge);
                     one_vs_rest::fit_path(problem, &path, None, budget, take)?;
+                }
+                Self::LocalSvm { cost } => {
+                    let settings = SvmSettings::new(cost, Loss::SquaredHinge, effort);
+                    match problem.parents {
+                        Some(parents) => {
+                            let chooser = Chooser::Machines(settings);
+                            local::fit(problem, parents, &chooser, budget)?
+                                .into_iter()
+                                .for_each(&mut *take);
+                        }
+                        None => one_vs_rest::fit_path(problem, &[settings], None, budget, take)?,
+                    }
+                }
+                Self::LocalSoftmax { cost } => {
+                    let settings = SoftmaxSettings::new(cost, effort);
+                    match problem.parents {
+                        Some(parents) => {
+                            let chooser = Chooser::Regression(settings);
+                            local::fit(problem, parents, &chooser, budget)?
+                                .into_iter()
+                                .for_each(&mut *take);
+                        }
+                        None => regression::fit_path(problem, &[settings], budget, take)?,
+                    }
                 }
                 Self::NbSvm { smoothing, interpolation, .. } => {
                     let ratios = RatioSettings { smoothing, interpolation };
@@ -334,7 +386,9 @@ impl LearnerSettings {
             | Self::Softmax { cost }
             | Self::NbSvm { cost, .. }
             | Self::Ridge { cost } => Some(cost),
-            Self::ComplementBayes { .. }
+            Self::LocalSvm { .. }
+            | Self::LocalSoftmax { .. }
+            | Self::ComplementBayes { .. }
             | Self::Centroid { .. }
             | Self::Neighbours { .. }
             | Self::KernelRidge { .. }
@@ -371,7 +425,8 @@ impl LearnerSettings {
     ) -> usize {
         let weights = columns * blocks_for(classes) * size_of::<Lanes>();
         match self {
-            Self::LinearSvm { .. } | Self::Ridge { .. } => {
+            // A local model's weights are fewer, since the rows of a parent lack most columns.
+            Self::LinearSvm { .. } | Self::Ridge { .. } | Self::LocalSvm { .. } => {
                 weights + threads * svm::block_memory_bytes(columns, rows)
             }
             Self::NbSvm { .. } => {
@@ -382,7 +437,9 @@ impl LearnerSettings {
             Self::ComplementBayes { .. } | Self::Centroid { .. } => {
                 class_sums::memory_bytes(columns, classes)
             }
-            Self::Softmax { .. } => softmax::memory_bytes(columns, rows, classes),
+            Self::Softmax { .. } | Self::LocalSoftmax { .. } => {
+                softmax::memory_bytes(columns, rows, classes)
+            }
             Self::Neighbours { .. } => neighbours::memory_bytes(columns, rows),
             Self::KernelRidge { .. } => kernel::memory_bytes(columns, rows, classes, threads),
             Self::EmbeddingBag { width, .. } | Self::Mlp { width, .. } => {
@@ -401,7 +458,11 @@ impl fmt::Display for LearnerSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::LinearSvm { cost } | Self::Softmax { cost } | Self::Ridge { cost } => {
+            Self::LinearSvm { cost }
+            | Self::Softmax { cost }
+            | Self::LocalSvm { cost }
+            | Self::LocalSoftmax { cost }
+            | Self::Ridge { cost } => {
                 write!(f, " C={cost}")
             }
             Self::NbSvm { cost, smoothing, interpolation } => {

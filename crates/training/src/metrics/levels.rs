@@ -49,6 +49,11 @@ impl Levels {
         Some(Self { nodes, counts })
     }
 
+    /// By level, the top first: the number of each class's node.
+    pub fn nodes(&self) -> impl Iterator<Item = &[u32]> {
+        self.nodes.iter().map(Vec::as_slice)
+    }
+
     /// The accuracy at each level, of the node whose classes' probabilities sum highest.
     pub(super) fn scores(
         &self,

@@ -16,6 +16,7 @@ use self::labels::{check_columns, labels_of, resolve_labels, taxonomy_of_labels}
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
 use crate::options::{ClassWeighting, TrainOptions};
+use crate::parents::Parents;
 use crate::random::Random;
 use crate::report::{DataSummary, Regime, Warning, WarningKind, WeakSummary};
 use crate::rows::{LabelKind, Split, TrainingRows};
@@ -50,6 +51,8 @@ pub struct Prepared<'a> {
     pub without_fold: Vec<(Targets, Vec<f32>)>,
     /// One weight an output.
     pub class_weights: Vec<f32>,
+    /// What outputs lie under, where local models have use for it.
+    pub parents: Option<Parents>,
     /// By text, numbered by first appearance.
     pub groups: Vec<u32>,
     /// How many of `texts` are rows of the data set: those that folds hold out.
@@ -262,6 +265,7 @@ pub fn prepare<'a>(
     Ok(Prepared {
         kind: rows.kind,
         regime,
+        parents: Parents::of(&taxonomy, &outputs),
         taxonomy,
         outputs,
         texts,

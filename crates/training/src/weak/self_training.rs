@@ -136,6 +136,7 @@ where
             targets,
             row_weights: weights,
             class_weights: self.class_weights,
+            parents: None,
             seed: self.seed,
             stop: self.stop,
         };
