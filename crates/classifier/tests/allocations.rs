@@ -103,7 +103,7 @@ fn probabilities_need_no_allocation_after_the_first() {
     let network = NetworkHead::new(layer(4, 5), Activation::Rectified, layer(5, 3));
     let kernel = KernelHead::new(2.0, stored, layer(lexicon.columns() + 3, 3));
     let tier = |outputs| layer(lexicon.columns(), outputs);
-    let local = LocalHead::new(tier(2), tier(3), vec![0, 0, 1]);
+    let local = LocalHead::new(tier(2), tier(3), vec![0, 0, 1], 2.0);
     let of_kind = |head: Head<'static>, featurizer| MemberSpec {
         name: "not linear".to_owned(),
         featurizer,

@@ -50,6 +50,11 @@ impl Parents {
         self.of_class[class as usize]
     }
 
+    /// The parent of each class, as heads keep it.
+    pub fn of_classes(&self) -> Vec<u16> {
+        self.of_class.iter().map(|&parent| parent as u16).collect()
+    }
+
     /// The classes of a parent, in rising order.
     pub fn children(&self, parent: u32) -> &[u32] {
         &self.children[parent as usize]

@@ -8,7 +8,7 @@ use crate::calibration::exp;
 /// A classifier for each parent node (Silla, Freitas, Data Mining and Knowledge Discovery
 /// 2011) in two tiers: the probability of an output is that of its parent among all parents,
 /// times its own among the outputs of that parent. Scores are the logarithms of these
-/// products, so that a temperature calibrates them.
+/// products times a sharpness, so that a temperature calibrates them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalHead<'a> {
     /// One output a parent.
@@ -17,32 +17,37 @@ pub struct LocalHead<'a> {
     pub(crate) children: LinearHead<'a>,
     /// The parent of each output.
     pub(crate) parent_of: Cow<'a, [u16]>,
+    pub(crate) sharpness: f32,
 }
 
 /// The outputs of one parent while a row is scored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Siblings {
+pub struct Siblings {
     highest: f32,
     total: f32,
 }
 
 impl<'a> LocalHead<'a> {
     /// Joins two linear heads over the same columns; `parent_of` has an output of the first
-    /// for each of the second.
+    /// for each of the second. A `sharpness` of 1 is usual.
     pub fn new(
         parents: LinearHead<'a>,
         children: LinearHead<'a>,
         parent_of: Vec<u16>,
+        sharpness: f32,
     ) -> Result<Self, HeadError> {
         let same = |given, wanted| {
             if given == wanted { Ok(()) } else { Err(HeadError::Length { given, wanted }) }
         };
         same(children.columns(), parents.columns())?;
         same(parent_of.len(), children.outputs())?;
+        if !sharpness.is_finite() {
+            return Err(HeadError::NotFinite { column: 0 });
+        }
         let count = parents.outputs();
         match parent_of.iter().find(|parent| usize::from(**parent) >= count) {
             Some(&parent) => Err(HeadError::Parent { parent, parents: count }),
-            None => Ok(Self { parents, children, parent_of: parent_of.into() }),
+            None => Ok(Self { parents, children, parent_of: parent_of.into(), sharpness }),
         }
     }
 
@@ -71,32 +76,44 @@ impl<'a> LocalHead<'a> {
         scratch: &mut HeadScratch,
         scores: &mut Vec<f32>,
     ) {
-        let HeadScratch { hidden: shifts, siblings, .. } = scratch;
-        self.parents.score(row, shifts);
+        let HeadScratch { hidden, siblings, .. } = scratch;
+        self.parents.score(row, hidden);
         self.children.score(row, scores);
-        siblings.clear();
-        siblings.resize(shifts.len(), Siblings { highest: f32::NEG_INFINITY, total: 0.0 });
-        // A damaged file may name parents that do not exist: their outputs keep their scores.
-        let outputs = || self.parent_of.iter().map(|&parent| usize::from(parent));
-        for (score, parent) in scores.iter().zip(outputs()) {
-            if let Some(siblings) = siblings.get_mut(parent) {
-                siblings.highest = siblings.highest.max(*score);
-            }
+        join_tiers(hidden, scores, &self.parent_of, siblings);
+        scores.iter_mut().for_each(|score| *score *= self.sharpness);
+    }
+}
+
+/// Turns the scores of outputs among their siblings, in place, into logarithms of
+/// probabilities, given the scores of parents, which are overwritten.
+pub fn join_tiers(
+    parents: &mut [f32],
+    outputs: &mut [f32],
+    parent_of: &[u16],
+    siblings: &mut Vec<Siblings>,
+) {
+    siblings.clear();
+    siblings.resize(parents.len(), Siblings { highest: f32::NEG_INFINITY, total: 0.0 });
+    // A damaged file may name parents that do not exist: their outputs keep their scores.
+    let places = || parent_of.iter().map(|&parent| usize::from(parent));
+    for (score, parent) in outputs.iter().zip(places()) {
+        if let Some(siblings) = siblings.get_mut(parent) {
+            siblings.highest = siblings.highest.max(*score);
         }
-        for (score, parent) in scores.iter().zip(outputs()) {
-            if let Some(siblings) = siblings.get_mut(parent) {
-                siblings.total += exp(score - siblings.highest);
-            }
+    }
+    for (score, parent) in outputs.iter().zip(places()) {
+        if let Some(siblings) = siblings.get_mut(parent) {
+            siblings.total += exp(score - siblings.highest);
         }
-        let highest = shifts.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f32 = shifts.iter().map(|score| exp(score - highest)).sum();
-        let normaliser = highest + total.ln();
-        for (shift, siblings) in shifts.iter_mut().zip(siblings.iter()) {
-            *shift -= normaliser + siblings.highest + siblings.total.ln();
-        }
-        for (score, parent) in scores.iter_mut().zip(outputs()) {
-            *score += shifts.get(parent).copied().unwrap_or(0.0);
-        }
+    }
+    let highest = parents.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = parents.iter().map(|score| exp(score - highest)).sum();
+    let normaliser = highest + total.ln();
+    for (parent, siblings) in parents.iter_mut().zip(siblings.iter()) {
+        *parent -= normaliser + siblings.highest + siblings.total.ln();
+    }
+    for (score, parent) in outputs.iter_mut().zip(places()) {
+        *score += parents.get(parent).copied().unwrap_or(0.0);
     }
 }
 
@@ -122,7 +139,8 @@ mod tests {
         let weights = [2.0, 1.0, -1.0, 80.0, 0.0, 0.5, 0.0, 1.5, -3.0, 4.0];
         let children = linear(&weights, &[0.0, 0.5, 0.0, -1.0, 0.25]);
         let parent_of = [1, 0, 1, 2, 0];
-        let head = LocalHead::new(parents.clone(), children.clone(), parent_of.to_vec());
+        let sharpness = 1.5;
+        let head = LocalHead::new(parents.clone(), children.clone(), parent_of.to_vec(), sharpness);
         let head = Head::from(head.unwrap());
         assert_eq!((head.columns(), head.outputs()), (2, 5));
         let (mut scratch, mut scores) = (HeadScratch::default(), Vec::new());
@@ -140,8 +158,9 @@ mod tests {
                 let among: Vec<f32> = siblings.iter().map(|&other| of_children[other]).collect();
                 let place = siblings.iter().position(|&other| other == output).unwrap();
                 let wanted = of_parents[usize::from(parent_of[output])] * softmax(&among)[place];
-                assert!((f64::from(score) - wanted.ln()).abs() < 1e-5, "{score} for {wanted}");
-                total += f64::from(score).exp();
+                let log = f64::from(score / sharpness);
+                assert!((log - wanted.ln()).abs() < 1e-5, "{log} for {wanted}");
+                total += log.exp();
             }
             assert!((total - 1.0).abs() < 1e-5);
         }
@@ -152,12 +171,14 @@ mod tests {
         let parents = || linear(&[1.0, 2.0], &[0.0, 0.0]);
         let children = || linear(&[1.0, 2.0, 3.0], &[0.0; 3]);
         let new = |children, parent_of: &[u16]| {
-            LocalHead::new(parents(), children, parent_of.to_vec()).unwrap_err()
+            LocalHead::new(parents(), children, parent_of.to_vec(), 1.0).unwrap_err()
         };
         assert_eq!(new(children(), &[0, 1]), HeadError::Length { given: 2, wanted: 3 });
         let unknown = HeadError::Parent { parent: 2, parents: 2 };
         assert_eq!(new(children(), &[0, 2, 1]), unknown);
         let wide = linear(&[1.0; 6], &[0.0; 3]);
         assert_eq!(new(wide, &[0, 1, 1]), HeadError::Length { given: 2, wanted: 1 });
+        let endless = LocalHead::new(parents(), children(), vec![0, 1, 1], f32::INFINITY);
+        assert_eq!(endless, Err(HeadError::NotFinite { column: 0 }));
     }
 }

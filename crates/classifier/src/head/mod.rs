@@ -21,7 +21,7 @@ pub use cost::RowShape;
 pub use kernel::{KernelHead, radial_kernel};
 pub use linear::LinearHead;
 pub(crate) use linear::Weights;
-pub use local::LocalHead;
+pub use local::{LocalHead, Siblings, join_tiers};
 pub use neighbours::{MAX_NEIGHBOURS, NeighboursHead};
 pub use network::{Activation, NetworkHead};
 pub(crate) use stored::padded_width;

@@ -45,6 +45,7 @@ pub(super) enum HeadPlaces {
         parents: LinearPlaces,
         children: LinearPlaces,
         parent_of: Range<usize>,
+        sharpness: f32,
     },
 }
 
@@ -127,6 +128,7 @@ pub(super) fn settings_of(head: &Head<'_>) -> HeadSettings {
             parents: head.parents() as u32,
             parent_weights: weight_kind(&head.parents),
             child_weights: weight_kind(&head.children),
+            sharpness: head.sharpness,
         },
     }
 }
@@ -247,15 +249,16 @@ pub(super) fn place_head(
                 weights: place_linear(weights, columns, outputs, sections, &section)?,
             }
         }
-        HeadSettings::Local { parents, parent_weights, child_weights } => {
+        HeadSettings::Local { parents, parent_weights, child_weights, sharpness } => {
             let parents = parents as usize;
-            if parents == 0 || parents > MAX_OUTPUTS {
-                return Err(unsound("a number of parents beyond the limits"));
+            if parents == 0 || parents > MAX_OUTPUTS || !sharpness.is_finite() {
+                return Err(unsound("parents that cannot be"));
             }
             HeadPlaces::Local {
                 parents: place_linear(parent_weights, columns, parents, sections, &of("parent"))?,
                 children: place_linear(child_weights, columns, outputs, sections, &of("child"))?,
                 parent_of: sections.take::<u16>(&section("output.parents"), outputs)?,
+                sharpness,
             }
         }
     })
@@ -337,10 +340,11 @@ impl HeadPlaces {
                 rows: rows.view(bytes),
                 weights: weights.view(bytes),
             }),
-            Self::Local { parents, children, parent_of } => Head::Local(LocalHead {
+            Self::Local { parents, children, parent_of, sharpness } => Head::Local(LocalHead {
                 parents: parents.view(bytes),
                 children: children.view(bytes),
                 parent_of: entries(bytes, parent_of).into(),
+                sharpness: *sharpness,
             }),
         }
     }

@@ -145,6 +145,7 @@ pub(super) enum HeadSettings {
         parents: u32,
         parent_weights: WeightKind,
         child_weights: WeightKind,
+        sharpness: f32,
     },
     /// Linear heads, which are older than the others, are named by their weights alone.
     #[serde(untagged)]

@@ -391,7 +391,7 @@ fn heads_that_cannot_be_are_refused() {
         ("\"width\":3", "\"width\":0", "hidden units"),
         ("\"width\":3", "\"width\":4", "member.4"),
         ("\"rows\":8,\"d", "\"rows\":9,\"d", "row.scales"),
-        ("\"parents\":3", "\"parents\":0", "parents beyond the limits"),
+        ("\"parents\":3", "\"parents\":0", "parents that cannot be"),
         ("\"parents\":3", "\"parents\":4", "parent.bias"),
         ("\"activation\":\"identity", "\"activation\":\"identify", "cannot be read"),
     ] {

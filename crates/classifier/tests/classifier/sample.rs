@@ -313,7 +313,7 @@ pub fn sample_with_parents(link: Link) -> ModelSpec {
     spec.members.push(MemberSpec {
         name: "local".to_owned(),
         featurizer: joined,
-        head: LocalHead::new(parents, children, vec![0, 0, 1, 1, 2]).unwrap().into(),
+        head: LocalHead::new(parents, children, vec![0, 0, 1, 1, 2], 1.25).unwrap().into(),
         calibration: Calibration::Temperature(1.1),
         weight: 1.0,
     });

@@ -6,24 +6,25 @@
 //! with all classes, and the rows under a parent hold a part of the features only: with a
 //! thousand classes a fit takes a tenth of the time.
 //!
-//! Machines know nothing of probabilities, and the two tiers must be weighed against each other,
-//! so each tier's scores are multiplied by one number: that by which the rows fitted are
-//! likeliest, each scored without what its own dual variable gives the weights. That is
-//! a lower bound of its margin had it been left out (Jaakkola, Haussler, AISTATS 1999).
+//! How far each tier's scores are to be trusted is found on rows that a first fit left out; see
+//! [`scales`].
+
+mod gathered;
+mod scales;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corral_classifier::{HeadError, LinearHead, LocalHead};
+use corral_classifier::{DenseRows, HeadError, LocalHead};
 use rayon::prelude::*;
 
+use self::gathered::Gathered;
+use self::scales::Scales;
 use super::lanes::LANES;
 use super::linear_head::{build_head, build_sparse_head};
-use super::rows::{DenseView, FeatureRows, SparseView};
 use super::softmax::{SoftmaxSettings, SoftmaxWeights};
 use super::svm::{BlockWeights, SvmSettings};
 use super::{Fitted, HeadBudget, Problem, one_vs_rest, regression};
-use crate::calibrate::fit_temperature;
 use crate::clock::ThreadCpuClock;
 use crate::parents::Parents;
 use crate::targets::Targets;
@@ -41,9 +42,6 @@ impl Chooser {
     }
 }
 
-/// Rows of a tier by which its scores are weighed, at most: it is one number.
-const MAX_WEIGHED_ROWS: usize = 10_000;
-
 /// Fits both tiers; `None` when the problem was stopped.
 pub fn fit(
     problem: &Problem<'_>,
@@ -53,62 +51,40 @@ pub fn fit(
 ) -> Result<Option<Fitted>, HeadError> {
     let clock = ThreadCpuClock::start();
     let labels = TierLabels::of(problem, parents, chooser);
-    let labelled = clock.elapsed();
-    let stride = |rows: usize| rows.div_ceil(MAX_WEIGHED_ROWS).max(1);
-    let below = stride(labels.rows_below.iter().map(Vec::len).sum());
-    let upper = || {
-        let upper = Problem {
-            class_count: parents.count(),
-            targets: &labels.parents,
-            row_weights: &labels.row_weights,
-            class_weights: &vec![1.0; parents.count()],
-            parents: None,
-            ..*problem
-        };
-        let columns = (0..problem.features.sparse_columns() as u32).collect();
-        Choice::fit(&upper, columns, chooser, stride(problem.rows.len()))
+    let mut cpu = clock.elapsed();
+    let (kept, held_out) = scales::hold_out(problem.rows, problem.seed);
+    let scales = if held_out.is_empty() {
+        Scales::NONE
+    } else {
+        let part = Problem { rows: &kept, ..*problem };
+        let Some(tiers) = Tiers::fit(&part, parents, &labels, chooser) else { return Ok(None) };
+        let clock = ThreadCpuClock::start();
+        let scales = Scales::fit(problem, parents, &tiers, &labels.parents, &held_out);
+        cpu += tiers.cpu + clock.elapsed();
+        scales
     };
-    let lower = || -> Option<Vec<Choice>> {
-        let choose = |parent: u32| choose_child(problem, parents, &labels, parent, chooser, below);
-        (0..parents.count() as u32).into_par_iter().map(choose).collect()
-    };
-    let (Some(upper), Some(lower)) = rayon::join(upper, lower) else { return Ok(None) };
-    let fitted: Duration = lower.iter().map(|choice| choice.cpu).sum();
-
+    let Some(tiers) = Tiers::fit(problem, parents, &labels, chooser) else { return Ok(None) };
     let clock = ThreadCpuClock::start();
-    let tier = Tier { parents, choices: &lower };
-    let first = upper.head(problem, scale([&upper], chooser), budget)?;
-    let left = HeadBudget { bytes: budget.bytes.saturating_sub(first.memory_bytes()) };
-    let head = LocalHead::new(
-        first,
-        tier.head(problem, scale(&lower, chooser), left)?,
-        (0..parents.class_count() as u32).map(|class| parents.of_class(class) as u16).collect(),
-    )?;
+    let head = tiers.head(problem, parents, scales, budget)?;
     Ok(Some(Fitted {
         head: head.into(),
-        cpu: labelled + upper.cpu + fitted + clock.elapsed(),
-        passes: lower.iter().map(|choice| choice.passes).fold(upper.passes, usize::max),
+        cpu: cpu + tiers.cpu + clock.elapsed(),
+        passes: tiers.passes,
     }))
 }
 
-/// The right answers of a problem's rows in the upper tier, and which rows the choices of the
-/// lower one are fitted on.
+/// The right answers of a problem's rows in the upper tier.
 struct TierLabels {
     /// Of all rows; empty for those that are not fitted.
     parents: Targets,
     /// Of all rows, with what an example of each row's classes counts.
     row_weights: Vec<f32>,
-    /// By parent: its rows, each with the share of them that is below it.
-    rows_below: Vec<Vec<(u32, f32)>>,
 }
 
 impl TierLabels {
     fn of(problem: &Problem<'_>, parents: &Parents, chooser: &Chooser) -> Self {
-        let mut labels = Self {
-            parents: Targets::new(),
-            row_weights: problem.row_weights.to_vec(),
-            rows_below: vec![Vec::new(); parents.count()],
-        };
+        let mut labels =
+            Self { parents: Targets::new(), row_weights: problem.row_weights.to_vec() };
         let mut shares_of_parents = BTreeMap::new();
         let mut fitted = problem.rows.iter().copied().collect::<Vec<u32>>();
         fitted.sort_unstable();
@@ -131,13 +107,19 @@ impl TierLabels {
                 shares_of_parents.iter().map(|(&parent, &share)| (parent, share)).collect();
             labels.parents.push(&mut of_row);
         }
-        for &row in problem.rows {
-            let (of_row, shares) = labels.parents.row(row as usize);
+        labels
+    }
+
+    /// By parent: which of some rows lie below it, each with its share there.
+    fn rows_below(&self, rows: &[u32], parents: usize) -> Vec<Vec<(u32, f32)>> {
+        let mut below = vec![Vec::new(); parents];
+        for &row in rows {
+            let (of_row, shares) = self.parents.row(row as usize);
             for (&parent, &share) in of_row.iter().zip(shares) {
-                labels.rows_below[parent as usize].push((row, share));
+                below[parent as usize].push((row, share));
             }
         }
-        labels
+        below
     }
 }
 
@@ -161,14 +143,12 @@ fn shares(problem: &Problem<'_>, row: u32, chooser: &Chooser) -> Vec<(u32, f32)>
 fn choose_child(
     problem: &Problem<'_>,
     parents: &Parents,
-    labels: &TierLabels,
     parent: u32,
+    below: &[(u32, f32)],
     chooser: &Chooser,
-    stride: usize,
 ) -> Option<Choice> {
     let clock = ThreadCpuClock::start();
     let children = parents.children(parent);
-    let below = &labels.rows_below[parent as usize];
     if children.len() < 2 || below.is_empty() {
         return Some(Choice::nothing(children.len()));
     }
@@ -206,74 +186,9 @@ fn choose_child(
         ..*problem
     };
     let gathering = clock.elapsed();
-    let mut choice = Choice::fit(&own, gathered.columns.clone(), chooser, stride)?;
+    let mut choice = Choice::fit(&own, gathered.columns.clone(), chooser)?;
     choice.cpu += gathering;
     Some(choice)
-}
-
-/// Some rows of a problem, without the sparse columns that none of them has.
-struct Gathered {
-    /// The columns that are left, in rising order.
-    columns: Vec<u32>,
-    offsets: Vec<usize>,
-    /// Places in `columns`.
-    places: Vec<u32>,
-    values: Vec<f32>,
-    dense: Vec<f32>,
-    squared_norms: Vec<f32>,
-}
-
-impl Gathered {
-    fn of(problem: &Problem<'_>, rows: &[u32]) -> Self {
-        let features = &problem.features;
-        let mut places = vec![u32::MAX; features.sparse_columns()];
-        for &row in rows {
-            features.sparse_row(row as usize).0.iter().for_each(|&at| places[at as usize] = 0);
-        }
-        let mut columns = Vec::new();
-        for (column, place) in (0u32..).zip(&mut places) {
-            if *place == 0 {
-                *place = columns.len() as u32;
-                columns.push(column);
-            }
-        }
-        let mut gathered = Self {
-            columns,
-            offsets: vec![0],
-            places: Vec::new(),
-            values: Vec::new(),
-            dense: Vec::with_capacity(rows.len() * features.dense_columns()),
-            squared_norms: Vec::with_capacity(rows.len()),
-        };
-        for &row in rows {
-            let (columns, values) = features.sparse_row(row as usize);
-            gathered.places.extend(columns.iter().map(|&column| places[column as usize]));
-            gathered.values.extend_from_slice(values);
-            gathered.offsets.push(gathered.places.len());
-            gathered.dense.extend_from_slice(features.dense_row(row as usize));
-            gathered.squared_norms.push(problem.squared_norms[row as usize]);
-        }
-        gathered
-    }
-
-    fn features(&self, problem: &Problem<'_>) -> FeatureRows<'_> {
-        let sparse = problem.features.sparse.map(|_| SparseView {
-            row_offsets: &self.offsets,
-            columns: &self.places,
-            values: &self.values,
-            column_count: self.columns.len(),
-        });
-        let dense = problem
-            .features
-            .dense
-            .map(|view| DenseView { values: &self.dense, column_count: view.column_count });
-        FeatureRows {
-            sparse,
-            sparse_scale: problem.features.sparse_scale,
-            dense,
-            dense_scale: problem.features.dense_scale,
-        }
-    }
 }
 
 /// A fitted choice among some classes.
@@ -284,51 +199,8 @@ struct Choice {
     /// Column after column, one a class: those of `columns`, then the dense ones.
     weights: Vec<f32>,
     bias: Vec<f32>,
-    sample: Sample,
     passes: usize,
     cpu: Duration,
-}
-
-/// Scores of some rows as if they had been left out, with their answers.
-struct Sample {
-    scores: Vec<f32>,
-    targets: Targets,
-    row_weights: Vec<f32>,
-}
-
-impl Sample {
-    fn empty() -> Self {
-        Self { scores: Vec::new(), targets: Targets::new(), row_weights: Vec::new() }
-    }
-
-    /// The scores of every `stride`th row by machines, without its own part in the weights.
-    fn of(problem: &Problem<'_>, machines: &[BlockWeights], stride: usize) -> Self {
-        let features = &problem.features;
-        let dense_start = features.sparse_columns();
-        let mut sample = Self::empty();
-        for (place, &row) in problem.rows.iter().enumerate().step_by(stride) {
-            let row = row as usize;
-            let own = problem.squared_norms[row] + 1.0;
-            let first = sample.scores.len();
-            for block in machines {
-                let [score] = features.sparse_dot::<false, 1>(row, &block.weights, 1, 0);
-                let dense = features.dense_dot::<false>(row, &block.weights[dense_start..]);
-                let score = score.plus(dense).plus(block.intercepts);
-                let alphas = &block.alphas[place];
-                sample.scores.extend(score.map2(*alphas, |score, alpha| score + own * alpha).0);
-            }
-            sample.scores.truncate(first + problem.class_count);
-            for class in problem.targets.right(row) {
-                let alphas = &machines[class as usize / LANES].alphas[place];
-                // Of a right answer the row's part is above zero.
-                sample.scores[first + class as usize] -=
-                    2.0 * own * alphas.0[class as usize % LANES];
-            }
-            sample.targets.push_from(problem.targets, row);
-            sample.row_weights.push(problem.row_weights[row]);
-        }
-        sample
-    }
 }
 
 impl Choice {
@@ -339,25 +211,18 @@ impl Choice {
             classes,
             weights: Vec::new(),
             bias: vec![0.0; classes],
-            sample: Sample::empty(),
             passes: 0,
             cpu: Duration::ZERO,
         }
     }
 
     /// Fits a problem whose sparse columns are those `columns` of another.
-    fn fit(
-        problem: &Problem<'_>,
-        columns: Vec<u32>,
-        chooser: &Chooser,
-        stride: usize,
-    ) -> Option<Self> {
+    fn fit(problem: &Problem<'_>, columns: Vec<u32>, chooser: &Chooser) -> Option<Self> {
         match chooser {
             Chooser::Machines(settings) => {
                 let (machines, cpu) = one_vs_rest::fit_weights(problem, settings)?;
                 let clock = ThreadCpuClock::start();
                 let mut choice = Self::of_machines(problem, columns, &machines);
-                choice.sample = Sample::of(problem, &machines, stride);
                 choice.cpu = cpu + clock.elapsed();
                 Some(choice)
             }
@@ -408,69 +273,132 @@ impl Choice {
         self.weights.get(place * self.classes..(place + 1) * self.classes)
     }
 
-    /// The choice as a head, all weights times `scale`.
-    fn head(
-        &self,
-        problem: &Problem<'_>,
-        scale: f32,
-        budget: HeadBudget,
-    ) -> Result<LinearHead<'static>, HeadError> {
-        let bias = self.bias.iter().map(|bias| bias * scale).collect();
-        build_head(problem.features.column_count(), bias, budget, |column, out| {
-            out.clear();
-            match self.column(problem, column) {
-                Some(weights) => out.extend(weights.iter().map(|weight| weight * scale)),
-                None => out.resize(self.classes, 0.0),
-            }
-        })
-    }
-}
-
-/// The choices of the lower tier, by parent.
-struct Tier<'a> {
-    parents: &'a Parents,
-    choices: &'a [Choice],
-}
-
-impl Tier<'_> {
-    /// All choices as one head, all weights times `scale`.
-    fn head(
-        &self,
-        problem: &Problem<'_>,
-        scale: f32,
-        budget: HeadBudget,
-    ) -> Result<LinearHead<'static>, HeadError> {
-        let mut bias = vec![0.0; self.parents.class_count()];
-        for (parent, choice) in (0u32..).zip(self.choices) {
-            for (&class, own) in self.parents.children(parent).iter().zip(&choice.bias) {
-                bias[class as usize] = own * scale;
+    /// The scores of rows, one a class.
+    fn scores(&self, problem: &Problem<'_>, rows: &[u32]) -> DenseRows {
+        let features = &problem.features;
+        let mut places = vec![u32::MAX; features.sparse_columns()];
+        (0..).zip(&self.columns).for_each(|(place, &column)| places[column as usize] = place);
+        let mut scores = DenseRows::zeros(rows.len(), self.classes);
+        for (at, &row) in rows.iter().enumerate() {
+            let (columns, values) = features.sparse_row(row as usize);
+            let sparse = columns.iter().zip(values).map(|(&column, value)| {
+                (places[column as usize] as usize, value * features.sparse_scale)
+            });
+            let dense = features.dense_row(row as usize).iter().enumerate();
+            let dense = dense
+                .map(|(column, value)| (self.columns.len() + column, value * features.dense_scale));
+            let out = scores.row_mut(at);
+            out.copy_from_slice(&self.bias);
+            for (place, value) in sparse.chain(dense) {
+                let weights = self.weights.get(place * self.classes..(place + 1) * self.classes);
+                let weights = weights.unwrap_or_default();
+                out.iter_mut().zip(weights).for_each(|(score, weight)| *score += value * weight);
             }
         }
-        let entries = self.choices.iter().map(|choice| choice.weights.len()).sum();
-        build_sparse_head(problem.features.column_count(), entries, bias, budget, |column, out| {
-            out.clear();
-            for (parent, choice) in (0u32..).zip(self.choices) {
-                let Some(weights) = choice.column(problem, column) else { continue };
-                let children = self.parents.children(parent).iter().copied();
-                out.extend(children.zip(weights.iter().map(|weight| weight * scale)));
-            }
-            out.sort_unstable_by_key(|entry| entry.0);
-        })
+        scores
     }
 }
 
-/// What the scores of a tier are multiplied by to be logarithms of probabilities.
-fn scale<'c>(choices: impl IntoIterator<Item = &'c Choice>, chooser: &Chooser) -> f32 {
-    if !chooser.is_machine() {
-        return 1.0;
+/// The choices of both tiers.
+pub(super) struct Tiers {
+    upper: Choice,
+    /// By parent.
+    lower: Vec<Choice>,
+    cpu: Duration,
+    passes: usize,
+}
+
+impl Tiers {
+    fn fit(
+        problem: &Problem<'_>,
+        parents: &Parents,
+        labels: &TierLabels,
+        chooser: &Chooser,
+    ) -> Option<Self> {
+        let clock = ThreadCpuClock::start();
+        let rows_below = labels.rows_below(problem.rows, parents.count());
+        let sorted = clock.elapsed();
+        let upper = || {
+            let upper = Problem {
+                class_count: parents.count(),
+                targets: &labels.parents,
+                row_weights: &labels.row_weights,
+                class_weights: &vec![1.0; parents.count()],
+                parents: None,
+                ..*problem
+            };
+            let columns = (0..problem.features.sparse_columns() as u32).collect();
+            Choice::fit(&upper, columns, chooser)
+        };
+        let lower = || -> Option<Vec<Choice>> {
+            let numbered: Vec<(u32, Vec<(u32, f32)>)> = (0u32..).zip(rows_below).collect();
+            numbered
+                .par_iter()
+                .map(|(parent, below)| choose_child(problem, parents, *parent, below, chooser))
+                .collect()
+        };
+        let (Some(upper), Some(lower)) = rayon::join(upper, lower) else { return None };
+        let all = || lower.iter().chain([&upper]);
+        let cpu = sorted + all().map(|choice| choice.cpu).sum::<Duration>();
+        let passes = all().map(|choice| choice.passes).max().unwrap_or(0);
+        Some(Self { upper, lower, cpu, passes })
     }
-    let (mut scores, mut targets, mut row_weights) = (Vec::new(), Targets::new(), Vec::new());
-    for choice in choices {
-        let sample = &choice.sample;
-        scores.extend(sample.scores.chunks_exact(choice.classes.max(1)));
-        (0..sample.targets.len()).for_each(|row| targets.push_from(&sample.targets, row));
-        row_weights.extend_from_slice(&sample.row_weights);
+
+    /// The scores of rows among the parents and, by class, among each parent's children: row
+    /// after row.
+    pub(super) fn scores(
+        &self,
+        problem: &Problem<'_>,
+        parents: &Parents,
+        rows: &[u32],
+    ) -> (DenseRows, DenseRows) {
+        let lower: Vec<DenseRows> =
+            self.lower.par_iter().map(|choice| choice.scores(problem, rows)).collect();
+        let mut classes = DenseRows::zeros(rows.len(), parents.class_count());
+        for (parent, scores) in (0u32..).zip(&lower) {
+            for (row, scores) in scores.iter().enumerate() {
+                let of_row = classes.row_mut(row);
+                for (&class, &score) in parents.children(parent).iter().zip(scores) {
+                    of_row[class as usize] = score;
+                }
+            }
+        }
+        (self.upper.scores(problem, rows), classes)
     }
-    let rows: Vec<u32> = (0..scores.len() as u32).collect();
-    fit_temperature(&scores, &rows, &targets, &row_weights).recip()
+
+    /// Both tiers as a head, their weights times the scales.
+    fn head(
+        &self,
+        problem: &Problem<'_>,
+        parents: &Parents,
+        scales: Scales,
+        budget: HeadBudget,
+    ) -> Result<LocalHead<'static>, HeadError> {
+        let Scales { parents: scale, children: child_scale, sharpness } = scales;
+        let all_columns = problem.features.column_count();
+        let bias = self.upper.bias.iter().map(|bias| bias * scale).collect();
+        let upper = build_head(all_columns, bias, budget, |column, out| {
+            out.clear();
+            let weights = self.upper.column(problem, column).unwrap_or_default();
+            out.extend(weights.iter().map(|weight| weight * scale));
+        })?;
+        let mut bias = vec![0.0; parents.class_count()];
+        for (parent, choice) in (0u32..).zip(&self.lower) {
+            for (&class, own) in parents.children(parent).iter().zip(&choice.bias) {
+                bias[class as usize] = own * child_scale;
+            }
+        }
+        let entries = self.lower.iter().map(|choice| choice.weights.len()).sum();
+        let left = HeadBudget { bytes: budget.bytes.saturating_sub(upper.memory_bytes()) };
+        let lower = build_sparse_head(all_columns, entries, bias, left, |column, out| {
+            out.clear();
+            for (parent, choice) in (0u32..).zip(&self.lower) {
+                let Some(weights) = choice.column(problem, column) else { continue };
+                let children = parents.children(parent).iter().copied();
+                out.extend(children.zip(weights.iter().map(|weight| weight * child_scale)));
+            }
+            out.sort_unstable_by_key(|entry| entry.0);
+        })?;
+        LocalHead::new(upper, lower, parents.of_classes(), sharpness)
+    }
 }
