@@ -128,7 +128,7 @@ mod tests {
             assert_eq!(Parents::of(&tree, &leaves), None);
         }
         // Nor is there any in a list of labels.
-        let flat = Taxonomy::from_labels(["a", "b", "c"].into_iter()).unwrap();
+        let flat = Taxonomy::from_labels(["a", "b", "c"]).unwrap();
         assert_eq!(Parents::of(&flat, &[0, 1, 2]), None);
     }
 

@@ -397,6 +397,11 @@ fn memory_bytes(
             // The head is built beside the weights it is made of.
             columns * shape.classes
                 + candidate.learner.memory_bytes(columns, shape.texts, shape.classes, threads)
+                + if candidate.learner.copies_features() {
+                    shape.feature_bytes(&candidate.featurizer)
+                } else {
+                    0
+                }
         })
         .max()
         .unwrap_or(0);

@@ -92,6 +92,7 @@ impl Space {
         families.add_networks(shape, &lexicons, fit_bytes);
         families.add_stored(shape, lexicons[0], fit_bytes);
         families.add_other_linear(shape, &lexicons, fit_bytes);
+        families.add_local(shape, &lexicons);
         let joined = move |at: f32, view: EmbeddingView, scale: f32| {
             FeaturizerSettings::joined(lexicons[at as usize], view, scale)
         };
@@ -207,6 +208,39 @@ impl FamilyList {
             self.starts.push((order, Point { family, values }));
         }
         self.families.push(Family { ranges: ranges.to_vec(), build: Box::new(build) });
+    }
+
+    /// Machines that choose a parent first, where the taxonomy has a level that saves work.
+    fn add_local(&mut self, shape: &TaskShape, lexicons: &[LexiconSettings]) {
+        if shape.local_blocks.is_none() {
+            return;
+        }
+        let lexicon = Range::Choice(lexicons.len());
+        let machines = |cost| LearnerSettings::LocalSvm { cost };
+        let lexicons = lexicons.to_vec();
+        if views(shape).contains(&EmbeddingView::Pooled) {
+            let lexicons = lexicons.clone();
+            self.add(
+                &[lexicon, SCALES, SVM_COSTS],
+                move |at| Candidate {
+                    featurizer: FeaturizerSettings::joined(
+                        lexicons[at[0] as usize],
+                        EmbeddingView::Pooled,
+                        at[1],
+                    ),
+                    learner: machines(at[2]),
+                },
+                &[(4, &[0.0, 2.0, 0.3])],
+            );
+        }
+        self.add(
+            &[lexicon, SVM_COSTS],
+            move |at| Candidate {
+                featurizer: FeaturizerSettings::lexical(lexicons[at[0] as usize]),
+                learner: machines(at[1]),
+            },
+            &[(7, &[0.0, 0.3])],
+        );
     }
 
     /// Linear learners that err in other places than machines and regression do.
@@ -504,6 +538,7 @@ fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parents::Parents;
     use crate::task_shape::EmbeddingWidths;
 
     const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: Some(5376) };
@@ -524,6 +559,22 @@ mod tests {
             space.starts().iter().map(|start| space.candidate(start).name()).collect();
         assert_eq!(names[0], "words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3");
         assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
+    }
+
+    #[test]
+    fn a_tree_with_a_level_for_it_gets_local_models() {
+        let flat = TaskShape::expected(LabelKind::SingleChoice, 40_000, 2_000_000, 1000, WIDTHS);
+        let parents = Parents::new((0..1000).map(|class| class / 40).collect());
+        let count = |shape: &TaskShape| {
+            let space = Space::for_task(shape, 4 << 30);
+            let starts = space.starts().iter().map(|start| space.candidate(start).learner);
+            starts.filter(|learner| matches!(learner, LearnerSettings::LocalSvm { .. })).count()
+        };
+        assert_eq!((count(&flat), count(&flat.under(Some(&parents)))), (0, 2));
+        // A fit of it is so much cheaper that it is tried first where others are slow.
+        let space = Space::for_task(&flat.under(Some(&parents)), 4 << 30);
+        let first = space.candidate(&space.starts()[0]);
+        assert!(matches!(first.learner, LearnerSettings::LocalSvm { .. }), "{}", first.name());
     }
 
     #[test]

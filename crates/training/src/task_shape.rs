@@ -100,6 +100,13 @@ impl TaskShape {
         featurizer.view().and_then(|view| self.widths.of(view)).unwrap_or(0)
     }
 
+    /// The bytes of a candidate's features, of all rows.
+    pub fn feature_bytes(&self, featurizer: &FeaturizerSettings) -> usize {
+        let entries = if featurizer.reads_lexicon() { self.entries } else { 0 };
+        entries * (size_of::<u32>() + size_of::<f32>())
+            + self.texts * self.width_of(featurizer) * size_of::<f32>()
+    }
+
     /// The seconds of CPU that one fit on a share of the rows takes, by estimate.
     pub fn fit_seconds(&self, candidate: &Candidate, share: f64) -> f64 {
         let sparse = if candidate.featurizer.reads_lexicon() { self.entries } else { 0 };

@@ -183,10 +183,10 @@ fn rows_of_several_classes_go_to_each_of_their_parents() {
         let mut hits = 0;
         for row in (0..800).step_by(4) {
             let found = task.probabilities(&head, row);
-            let of_row: f32 = task.labels[row].iter().map(|&class| found[class as usize]).sum();
+            // Both are likelier than any other.
             let least = task.labels[row].iter().map(|&class| found[class as usize]);
             let least = least.fold(1.0, f32::min);
-            hits += usize::from(of_row > 0.5 && least > 0.1);
+            hits += usize::from(found.iter().filter(|&&other| other >= least).count() <= 2);
         }
         assert!(hits > 180, "{learner}: {hits} of 200");
     }

@@ -73,6 +73,12 @@ pub fn fit(
     }))
 }
 
+/// The memory that scores of the rows held out take, in bytes: of parents and classes, as they
+/// are and joined.
+pub fn memory_bytes(rows: usize, classes: usize) -> usize {
+    3 * rows.min(scales::MOST_HELD_OUT as usize) * classes * size_of::<f32>()
+}
+
 /// The right answers of a problem's rows in the upper tier.
 struct TierLabels {
     /// Of all rows; empty for those that are not fitted.
@@ -86,7 +92,7 @@ impl TierLabels {
         let mut labels =
             Self { parents: Targets::new(), row_weights: problem.row_weights.to_vec() };
         let mut shares_of_parents = BTreeMap::new();
-        let mut fitted = problem.rows.iter().copied().collect::<Vec<u32>>();
+        let mut fitted = problem.rows.to_vec();
         fitted.sort_unstable();
         fitted.dedup();
         let mut next = fitted.into_iter().peekable();

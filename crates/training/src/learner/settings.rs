@@ -171,9 +171,7 @@ impl LearnerSettings {
             | Self::Softmax { cost }
             | Self::LocalSvm { cost }
             | Self::LocalSoftmax { cost }
-            | Self::Ridge { cost } => {
-                positive("cost", cost)
-            }
+            | Self::Ridge { cost } => positive("cost", cost),
             Self::NbSvm { cost, smoothing, interpolation } => {
                 if !featurizer.reads_lexicon() {
                     return wrong_features("a lexicon");
@@ -415,6 +413,11 @@ impl LearnerSettings {
         NetworkSettings { width: width as usize, activation, passes, rate, decay, dropout }
     }
 
+    /// Whether a fit copies the features of its rows, part by part.
+    pub const fn copies_features(&self) -> bool {
+        matches!(self, Self::LocalSvm { .. } | Self::LocalSoftmax { .. })
+    }
+
     /// The memory a fit holds beside features and targets, in bytes.
     pub fn memory_bytes(
         &self,
@@ -426,7 +429,14 @@ impl LearnerSettings {
         let weights = columns * blocks_for(classes) * size_of::<Lanes>();
         match self {
             // A local model's weights are fewer, since the rows of a parent lack most columns.
-            Self::LinearSvm { .. } | Self::Ridge { .. } | Self::LocalSvm { .. } => {
+            Self::LocalSvm { .. } => {
+                let machines = threads * svm::block_memory_bytes(columns, rows);
+                weights + machines + local::memory_bytes(rows, classes)
+            }
+            Self::LocalSoftmax { .. } => {
+                softmax::memory_bytes(columns, rows, classes) + local::memory_bytes(rows, classes)
+            }
+            Self::LinearSvm { .. } | Self::Ridge { .. } => {
                 weights + threads * svm::block_memory_bytes(columns, rows)
             }
             Self::NbSvm { .. } => {
@@ -437,9 +447,7 @@ impl LearnerSettings {
             Self::ComplementBayes { .. } | Self::Centroid { .. } => {
                 class_sums::memory_bytes(columns, classes)
             }
-            Self::Softmax { .. } | Self::LocalSoftmax { .. } => {
-                softmax::memory_bytes(columns, rows, classes)
-            }
+            Self::Softmax { .. } => softmax::memory_bytes(columns, rows, classes),
             Self::Neighbours { .. } => neighbours::memory_bytes(columns, rows),
             Self::KernelRidge { .. } => kernel::memory_bytes(columns, rows, classes, threads),
             Self::EmbeddingBag { width, .. } | Self::Mlp { width, .. } => {

@@ -29,7 +29,7 @@ pub struct Scales {
 
 /// The share of rows left out, and about how many at most: three numbers are found by them.
 const LARGEST_SHARE: f64 = 0.25;
-const MOST_HELD_OUT: f64 = 2_000.0;
+pub const MOST_HELD_OUT: f64 = 2_000.0;
 /// Marks the random numbers by which they are drawn.
 const HELD_OUT_STREAM: u64 = 0x6865_6c64_0000_0000;
 /// With fewer rows than this, there are too few to leave any out.
