@@ -230,7 +230,7 @@ impl FamilyList {
                     ),
                     learner: machines(at[2]),
                 },
-                &[(4, &[0.0, 2.0, 0.3])],
+                &[(1, &[0.0, 2.0, 0.3])],
             );
         }
         self.add(
@@ -239,7 +239,7 @@ impl FamilyList {
                 featurizer: FeaturizerSettings::lexical(lexicons[at[0] as usize]),
                 learner: machines(at[1]),
             },
-            &[(7, &[0.0, 0.3])],
+            &[(4, &[0.0, 0.3])],
         );
     }
 
