@@ -45,6 +45,9 @@ fn expected_widths(encoder: &EncoderRecord) -> EmbeddingWidths {
     EmbeddingWidths { pooled: Some(pooled), layers: Some(LAYERS_PER_EMBEDDING * pooled) }
 }
 
+/// How often a search may be cut off by the death of its process or worker: it goes on from a
+/// checkpoint, so that a further attempt costs little.
+const MAX_TRAINING_ATTEMPTS: u32 = 20;
 /// The most cores that a search asks for: its trials share rows, and more gain little.
 pub const MAX_MILLI_CPU: u32 = 8_000;
 
@@ -172,6 +175,7 @@ impl TrainOrder {
         request.memory_request_bytes = memory_bytes;
         request.milli_cpu = self.milli_cpu;
         request.time_limit_ms = Some(self.time_limit_ms);
+        request.max_attempts = MAX_TRAINING_ATTEMPTS;
         Ok(request)
     }
 }

@@ -29,7 +29,7 @@ pub struct TrainOptions {
     /// that was cut so says it.
     pub stop_after_ms: Option<u64>,
     /// Hand out a checkpoint after the first bracket of trials that ends so many milliseconds
-    /// after the last one.
+    /// after the last one, or later where handing it out takes long.
     pub checkpoint_every_ms: u64,
     /// Try these candidates instead of searching: those of an earlier run's report make the same
     /// model again from the same rows.
@@ -65,9 +65,8 @@ pub struct TrainOptions {
 const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
 /// Room for the heads within a model file of 60 MB.
 const DEFAULT_MODEL_BYTES: u64 = 54 << 20;
-/// A checkpoint holds the predictions of many trials, so that it is not written after each
-/// quick bracket.
-const DEFAULT_CHECKPOINT_EVERY_MS: u64 = 10_000;
+/// What is lost when a search is killed; where checkpoints are large, it is more.
+const DEFAULT_CHECKPOINT_EVERY_MS: u64 = 2_000;
 /// More members add hundredths of a point and make each prediction slower.
 const DEFAULT_MEMBERS: usize = 4;
 

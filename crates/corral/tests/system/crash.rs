@@ -8,25 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Corral, PATIENCE, signal};
+use crate::support::{Corral, PATIENCE, Random, number, signal};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
 /// How long one call may take, a restart in between included.
 const CALL_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A small generator (SplitMix64), so that a seed repeats an order of kills.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % limit
-    }
-}
 
 #[derive(Clone)]
 struct Caller {
@@ -130,7 +117,6 @@ async fn load(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_whatever_is_killed() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let kills = number("CORRAL_KILLS").unwrap_or(30);
     let seed = number("CORRAL_SEED").unwrap_or(20_261_121);
     println!("{kills} kills, seed {seed}");

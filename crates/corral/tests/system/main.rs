@@ -6,4 +6,5 @@ mod crash;
 mod end_to_end;
 mod http;
 mod jobs;
+mod search;
 mod support;

@@ -11,6 +11,24 @@ use serde_json::Value;
 /// may be building beside it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A small generator (SplitMix64), so that a seed repeats an order of kills.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % limit
+    }
+}
+
+/// The number in an environment variable, if there is one.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 /// A running supervisor with its server and worker. Dropped, it ends all of them.
 pub struct Corral {
     pub url: String,

@@ -60,6 +60,10 @@ pub struct Ending<'a> {
     has_model: AtomicBool,
 }
 
+/// One part in so many of a search's time may go into checkpoints: they hold the predictions of
+/// many trials.
+const CHECKPOINT_PART: u32 = 30;
+
 /// Complete trials whose predictions are kept for the ensemble: more than it ever joins.
 pub const KEPT_OUTCOMES: usize = 16;
 
@@ -102,6 +106,7 @@ pub fn run(
     let sampler = context.space.sampler(bench.seed);
     let progress = SearchProgress::new(bench, context, &trials);
     let mut told = Instant::now();
+    let mut told_every = context.checkpoint_every;
     while trials.len() < planned && !is_spent(bench, context, &trials) {
         if trials.iter().any(|trial| trial.outcome.is_some()) {
             context.ending.allow();
@@ -113,14 +118,16 @@ pub fn run(
             Err(Interrupted::Finish) => break,
         }
         let_go(bench, &mut trials);
-        if told.elapsed() >= context.checkpoint_every || trials.len() == planned {
-            told = Instant::now();
+        if told.elapsed() >= told_every || trials.len() == planned {
+            let begun = Instant::now();
             context.observer.checkpoint(&checkpoint::write(
                 context.fingerprint,
                 bench.prepared.outputs.len(),
                 bench.prepared.scored,
                 &trials,
             ));
+            told = Instant::now();
+            told_every = context.checkpoint_every.max(begun.elapsed() * CHECKPOINT_PART);
         }
     }
     context.ending.forbid();
