@@ -23,10 +23,10 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         single.push(number(&measured["single"], "p50_ms")?);
     }
     let note = "the 10,003 training texts of Banking77, each once a repetition".to_owned();
-    let figure = |what: &str, asked: &str, unit, values| Figure {
+    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
         what: what.to_owned(),
         asked: asked.to_owned(),
-        unit,
+        unit: unit.to_owned(),
         values,
         note: note.clone(),
     };

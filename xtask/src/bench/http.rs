@@ -86,10 +86,10 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
          classes; the load generator is one blocking thread on the same two cores",
         texts.len()
     );
-    let figure = |what: &str, asked: &str, unit, values| Figure {
+    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
         what: what.to_owned(),
         asked: asked.to_owned(),
-        unit,
+        unit: unit.to_owned(),
         values,
         note: note.clone(),
     };

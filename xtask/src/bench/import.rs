@@ -46,7 +46,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         Figure {
             what: "CSV to parts, wall clock".to_owned(),
             asked: "≥ 150 MB/s".to_owned(),
-            unit: "MB/s",
+            unit: "MB/s".to_owned(),
             values: per_wall,
             note: "1 GB, a quarter of the fields quoted, page cache hot, pinned to one core, \
                    into a plain folder, without syncing"
@@ -55,14 +55,14 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         Figure {
             what: "CSV to parts, CPU time".to_owned(),
             asked: String::new(),
-            unit: "MB/CPU-s",
+            unit: "MB/CPU-s".to_owned(),
             values: per_cpu,
             note: "the same runs".to_owned(),
         },
         Figure {
             what: "peak resident memory for 5 GB".to_owned(),
             asked: "≤ 512 MB".to_owned(),
-            unit: "MB",
+            unit: "MB".to_owned(),
             values: vec![number(&large, "peak_rss_bytes")? / 1e6],
             note: format!("one run, {:.0} s", number(&large, "wall_s")?),
         },

@@ -29,7 +29,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![Figure {
         what: format!("acknowledged things lost in {KILLS} kills"),
         asked: "none".to_owned(),
-        unit: "",
+        unit: "".to_owned(),
         values: vec![0.0],
         note: format!(
             "{counted}; server, worker, launcher and job processes killed at random under three \

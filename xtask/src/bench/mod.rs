@@ -26,30 +26,58 @@ use report::Figure;
 /// How often everything is measured.
 const REPETITIONS: usize = 5;
 
-type Benchmark = fn() -> anyhow::Result<Vec<Figure>>;
+type Benchmark = fn(&Selection) -> anyhow::Result<Vec<Figure>>;
 
 const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
-    ("import", "CSV import on one core, and the memory for 5 GB", import::run),
-    ("linear", "TF-IDF and linear SVM against scikit-learn on Banking77", linear::run),
-    ("embedding", "embedding of Banking77's texts on two cores", embedding::run),
-    ("open", "a model of 80 MB opened, and its first answer", open::run),
-    ("http", "one lexical prediction over HTTP", http::run),
-    ("kills", "2,000 random kills under load", kills::run),
+    ("import", "CSV import on one core, and the memory for 5 GB", |_| import::run()),
+    ("linear", "TF-IDF and linear SVM against scikit-learn on Banking77", |_| linear::run()),
+    ("embedding", "embedding of Banking77's texts on two cores", |_| embedding::run()),
+    ("open", "a model of 80 MB opened, and its first answer", |_| open::run()),
+    ("http", "one lexical prediction over HTTP", |_| http::run()),
+    ("kills", "2,000 random kills under load", |_| kills::run()),
     ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
-    ("quality", "accuracy of the default search, cross-validated", || {
-        quality::run(quality::Scored::HeldOut)
+    ("quality", "accuracy of the default search, cross-validated", |selection| {
+        quality::run(quality::Scored::HeldOut, selection)
     }),
-    ("quality-final", "accuracy of the default search on test splits", || {
-        quality::run(quality::Scored::TestSplit)
+    ("quality-final", "accuracy of the default search on test splits", |selection| {
+        quality::run(quality::Scored::TestSplit, selection)
     }),
 ];
 
 /// Says that a test split is to be scored.
 const FINAL: &str = "--final";
 
-/// Runs the benchmarks named.
-pub fn run(names: Vec<String>) -> anyhow::Result<()> {
+/// Names a part of a benchmark that has several.
+const ONLY: &str = "--only";
+
+/// Which parts of a benchmark are measured.
+pub struct Selection {
+    /// All where it names none.
+    only: Vec<String>,
+}
+
+impl Selection {
+    fn is_all(&self) -> bool {
+        self.only.is_empty()
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.is_all() || self.only.iter().any(|only| only == part)
+    }
+}
+
+/// Runs the benchmarks named; `--only PART` measures parts and leaves the figures of others.
+pub fn run(arguments: Vec<String>) -> anyhow::Result<()> {
     let known: Vec<_> = BENCHMARKS.iter().map(|(name, ..)| *name).collect();
+    let (mut names, mut selection) = (Vec::new(), Selection { only: Vec::new() });
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        if argument == ONLY {
+            selection.only.push(arguments.next().context("--only needs the name of a part")?);
+        } else {
+            names.push(argument);
+        }
+    }
     if names.is_empty() {
         for (name, what, _) in BENCHMARKS {
             println!("{name:<12} {what}");
@@ -64,8 +92,8 @@ pub fn run(names: Vec<String>) -> anyhow::Result<()> {
             bail!("there is no benchmark `{name}`; there are {}", known.join(", "));
         };
         eprintln!("{name}: {what}");
-        let figures = benchmark().with_context(|| format!("benchmark {name}"))?;
-        report::write(name, what, &figures)?;
+        let figures = benchmark(&selection).with_context(|| format!("benchmark {name}"))?;
+        report::write(name, what, figures, &selection)?;
     }
     Ok(())
 }

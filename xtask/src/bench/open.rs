@@ -72,7 +72,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![Figure {
         what: format!("{:.0} MB model opened and first answer", bytes as f64 / 1e6),
         asked: "≤ 5 ms".to_owned(),
-        unit: "ms",
+        unit: "ms".to_owned(),
         values,
         note: format!("{outputs} classes × {columns} features in f32, page cache hot"),
     }])

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::peers::python;
 use super::report::Figure;
-use super::{data, example, installed_encoder, json_of, machine, number, root};
+use super::{Selection, data, example, installed_encoder, json_of, machine, number, root};
 
 /// Which rows are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ const TASKS: &[Task] = &[
 /// The log of scores on test splits.
 const LOG: &str = "bench/results/final-scores.csv";
 
-pub fn run(scored: Scored) -> anyhow::Result<Vec<Figure>> {
+pub fn run(scored: Scored, selection: &Selection) -> anyhow::Result<Vec<Figure>> {
     let program = example("corral-training", "quality", "")?;
     let scratch = tempfile::tempdir_in(root().join("target"))?;
     let encoder = installed_encoder(scratch.path())?;
     let mut figures = Vec::new();
-    for task in TASKS {
+    for task in TASKS.iter().filter(|task| selection.has(task.name)) {
         let (mut accuracy, mut ece, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut top_5, mut peaks) = (Vec::new(), Vec::new());
         for seed in 0..task.seeds {
@@ -102,12 +102,12 @@ pub fn run(scored: Scored) -> anyhow::Result<Vec<Figure>> {
             }
             Scored::TestSplit => "test split, default command",
         };
-        let figure = |what: &str, asked: &str, unit, values| Figure {
+        let figure = |what: &str, asked: &str, unit: &str, values| Figure {
             what: format!("{}: {what}", task.name),
             asked: asked.to_owned(),
-            unit,
+            unit: unit.to_owned(),
             values,
-            note: format!("{note}; {} seeds", task.seeds),
+            note: format!("{note}; {} seeds; commit {}", task.seeds, machine::commit()),
         };
         if task.name == "onet" && scored == Scored::TestSplit {
             let peer = onet_peer(scratch.path())?;

@@ -1,54 +1,68 @@
 //! Figures as JSON and as a table in `docs/benchmarks.md`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::Context;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{machine, root, spread};
+use super::{Selection, machine, root, spread};
 
 /// One line of a table.
+#[derive(Clone, Deserialize, Serialize)]
 pub struct Figure {
     pub what: String,
     /// What was asked for, in words.
     pub asked: String,
-    pub unit: &'static str,
+    pub unit: String,
     /// One value a repetition.
     pub values: Vec<f64>,
     /// How it was measured: load generator, sizes, accuracy.
     pub note: String,
 }
 
-/// Writes the figures of a benchmark and shows them.
-pub fn write(name: &str, what: &str, figures: &[Figure]) -> anyhow::Result<()> {
-    let rows: Vec<_> = figures
-        .iter()
-        .map(|figure| {
-            json!({
-                "what": figure.what,
-                "asked": figure.asked,
-                "unit": figure.unit,
-                "values": figure.values,
-                "note": figure.note,
-            })
-        })
-        .collect();
+/// Writes the figures of a benchmark and shows them. Where only parts were measured, those of
+/// the others stay as they were.
+pub fn write(
+    name: &str,
+    what: &str,
+    figures: Vec<Figure>,
+    selection: &Selection,
+) -> anyhow::Result<()> {
+    let folder = root().join("bench/results");
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{name}.json"));
+    let figures = if selection.is_all() { figures } else { merge(earlier(&path)?, figures) };
     let whole = json!({
         "benchmark": name,
         "machine": machine::describe(),
         "date": machine::today(),
         "commit": machine::commit(),
-        "figures": rows,
+        "figures": figures,
     });
-    let folder = root().join("bench/results");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(
-        folder.join(format!("{name}.json")),
-        serde_json::to_string_pretty(&whole)? + "\n",
-    )?;
-    let section = section(name, what, figures);
+    std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")?;
+    let section = section(name, what, &figures);
     print!("{section}");
     insert(name, &section)
+}
+
+/// The figures that were written before, if any were.
+fn earlier(path: &Path) -> anyhow::Result<Vec<Figure>> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(Vec::new()) };
+    let mut whole: Value = serde_json::from_str(&text)?;
+    Ok(serde_json::from_value(whole["figures"].take())?)
+}
+
+/// New figures in the place of those of the same name, and after the others.
+fn merge(mut figures: Vec<Figure>, new: Vec<Figure>) -> Vec<Figure> {
+    for figure in new {
+        match figures.iter_mut().find(|known| known.what == figure.what) {
+            Some(known) => *known = figure,
+            None => figures.push(figure),
+        }
+    }
+    figures
 }
 
 fn section(name: &str, what: &str, figures: &[Figure]) -> String {

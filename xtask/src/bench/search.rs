@@ -6,15 +6,25 @@ use serde_json::Value;
 
 use super::peers::python;
 use super::report::Figure;
-use super::{REPETITIONS, data, example, installed_encoder, json_of, number, root};
+use super::{REPETITIONS, Selection, data, example, installed_encoder, json_of, number, root};
 
 /// Workers among which the peer's best is taken.
 const PEER_JOBS: [&str; 2] = ["1", "2"];
 
-pub fn run() -> anyhow::Result<Vec<Figure>> {
-    let mut figures = random_search()?;
-    figures.extend(default_searches()?);
-    figures.extend(trial_overhead()?);
+/// The parts that can be measured by themselves.
+pub fn run(selection: &Selection) -> anyhow::Result<Vec<Figure>> {
+    let parts: [(&str, fn() -> anyhow::Result<Vec<Figure>>); 4] = [
+        ("random", random_search),
+        ("banking77", banking77),
+        ("onet", onet),
+        ("overhead", trial_overhead),
+    ];
+    let mut figures = Vec::new();
+    for (name, part) in parts {
+        if selection.has(name) {
+            figures.extend(part()?);
+        }
+    }
     Ok(figures)
 }
 
@@ -56,10 +66,10 @@ fn random_search() -> anyhow::Result<Vec<Figure>> {
                 costs of a linear SVM drawn by the peer × 3 folds, features once; Corral: a \
                 whole run with ensemble, refit, report; peer: RandomizedSearchCV of scikit-learn \
                 1.9.1 with its best number of workers";
-    let figure = |what: &str, asked: &str, unit, values| Figure {
+    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
         what: what.to_owned(),
         asked: asked.to_owned(),
-        unit,
+        unit: unit.to_owned(),
         values,
         note: note.to_owned(),
     };
@@ -72,44 +82,55 @@ fn random_search() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// The default command on a usual set and on one of many classes.
-fn default_searches() -> anyhow::Result<Vec<Figure>> {
+/// The default command on a usual set.
+fn banking77() -> anyhow::Result<Vec<Figure>> {
+    let told = default_search("banking77")?;
+    let figure = |what: &str, asked: &str, unit: &str, value| Figure {
+        what: format!("Banking77, default search: {what}"),
+        asked: asked.to_owned(),
+        unit: unit.to_owned(),
+        values: vec![value],
+        note: format!("{DEFAULT_COMMAND}, 10,003 texts, 77 classes"),
+    };
+    Ok(vec![
+        figure("trials", "≥ 200", "", number(&told, "trials")?),
+        figure("wall clock", "≤ 300 s", "s", number(&told, "wall_seconds")?),
+        figure("peak memory", "≤ 2 GB", "MiB", mebibytes(&told, "peak_memory_bytes")?),
+    ])
+}
+
+/// The default command on many classes.
+fn onet() -> anyhow::Result<Vec<Figure>> {
+    let told = default_search("onet")?;
+    let figure = |what: &str, asked: &str, unit: &str, value| Figure {
+        what: format!("O*NET, default search: {what}"),
+        asked: asked.to_owned(),
+        unit: unit.to_owned(),
+        values: vec![value],
+        note: format!("{DEFAULT_COMMAND}, 42,877 titles less the test split's, 1,016 codes"),
+    };
+    Ok(vec![
+        figure("trials", "", "", number(&told, "trials")?),
+        figure("wall clock", "≤ 720 s", "s", number(&told, "wall_seconds")?),
+        figure("model file", "≤ 60 MB", "MiB", mebibytes(&told, "model_bytes")?),
+        figure("peak memory", "", "MiB", mebibytes(&told, "peak_memory_bytes")?),
+    ])
+}
+
+const DEFAULT_COMMAND: &str = "default command with the encoder, two cores, one run with \
+                               embedding, refit and report";
+
+fn default_search(set: &str) -> anyhow::Result<Value> {
     let program = example("corral-training", "quality", "")?;
     let scratch = tempfile::tempdir_in(root().join("target"))?;
     let encoder = installed_encoder(scratch.path())?;
-    let once = |set: &str| {
-        let mut command = Command::new(&program);
-        command.args([set, "--json"]);
-        command.env("CORRAL_ENCODER", &encoder).env("CORRAL_TEST_DATA", data()?);
-        json_of(&mut command)
-    };
-    let figure = |what: &str, asked: &str, unit, value, note: &str| Figure {
-        what: what.to_owned(),
-        asked: asked.to_owned(),
-        unit,
-        values: vec![value],
-        note: note.to_owned(),
-    };
-    let mebibytes =
-        |told: &Value, key| Ok::<f64, anyhow::Error>(number(told, key)? / f64::from(1 << 20));
-    let told = once("banking77")?;
-    let note = "default command with the encoder, two cores, one run; embedding, refit and report included";
-    let what = |what: &str| format!("Banking77, default search: {what}");
-    let mut figures = vec![
-        figure(&what("trials"), "≥ 200", "", number(&told, "trials")?, note),
-        figure(&what("wall clock"), "≤ 300 s", "s", number(&told, "wall_seconds")?, note),
-        figure(&what("peak memory"), "≤ 2 GB", "MiB", mebibytes(&told, "peak_memory_bytes")?, note),
-    ];
-    let told = once("onet")?;
-    let note = "42,877 titles less the test split's tenth, 1,016 codes, default command with the encoder, two cores, one run";
-    let what = |what: &str| format!("O*NET, default search: {what}");
-    figures.extend([
-        figure(&what("trials"), "", "", number(&told, "trials")?, note),
-        figure(&what("wall clock"), "≤ 720 s", "s", number(&told, "wall_seconds")?, note),
-        figure(&what("model file"), "≤ 60 MB", "MiB", mebibytes(&told, "model_bytes")?, note),
-        figure(&what("peak memory"), "", "MiB", mebibytes(&told, "peak_memory_bytes")?, note),
-    ]);
-    Ok(figures)
+    let mut command = Command::new(&program);
+    command.args([set, "--json"]);
+    json_of(command.env("CORRAL_ENCODER", &encoder).env("CORRAL_TEST_DATA", data()?))
+}
+
+fn mebibytes(told: &Value, key: &str) -> anyhow::Result<f64> {
+    Ok(number(told, key)? / f64::from(1 << 20))
 }
 
 /// What a trial takes beside its fits.
@@ -122,7 +143,7 @@ fn trial_overhead() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![Figure {
         what: "a trial beside its fits".to_owned(),
         asked: "≤ 1 ms".to_owned(),
-        unit: "ms",
+        unit: "ms".to_owned(),
         values,
         note: "240 trials on 200 made-up texts, one thread: search time less the fits', so \
                that scoring, calibration and evaluation of five folds count as well"
