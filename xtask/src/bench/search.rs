@@ -11,19 +11,20 @@ use super::{REPETITIONS, Selection, data, example, installed_encoder, json_of, n
 /// Workers among which the peer's best is taken.
 const PEER_JOBS: [&str; 2] = ["1", "2"];
 
-/// The parts that can be measured by themselves.
+/// The parts that can be measured alone: `random`, `banking77`, `onet` and `overhead`.
 pub fn run(selection: &Selection) -> anyhow::Result<Vec<Figure>> {
-    let parts: [(&str, fn() -> anyhow::Result<Vec<Figure>>); 4] = [
-        ("random", random_search),
-        ("banking77", banking77),
-        ("onet", onet),
-        ("overhead", trial_overhead),
-    ];
     let mut figures = Vec::new();
-    for (name, part) in parts {
-        if selection.has(name) {
-            figures.extend(part()?);
-        }
+    if selection.has("random") {
+        figures.extend(random_search()?);
+    }
+    if selection.has("banking77") {
+        figures.extend(banking77()?);
+    }
+    if selection.has("onet") {
+        figures.extend(onet()?);
+    }
+    if selection.has("overhead") {
+        figures.extend(trial_overhead()?);
     }
     Ok(figures)
 }
