@@ -39,7 +39,12 @@ pub enum JobCommand {
     /// Wait for a job's end, with a progress bar
     Wait { job: String },
     /// End a job and drop what it has
-    Cancel { job: String },
+    Cancel {
+        job: String,
+        /// Keep what it has instead, as `finish` does: of a search, the best ensemble so far
+        #[arg(long)]
+        finish_now: bool,
+    },
     /// End a job early and keep what it has
     Finish { job: String },
     /// Run a job that takes memory and time and nothing else
@@ -107,12 +112,12 @@ pub async fn run(command: JobCommand, context: &Context) -> anyhow::Result<()> {
             let detail = wait_with_progress(&client, &job).await?;
             context.output.show(&detail, describe);
         }
-        JobCommand::Cancel { job } => {
+        JobCommand::Cancel { job, finish_now: false } => {
             let detail: JobDetail =
                 client.json(client.post(&["v1", "jobs", &job, "cancel"])).await?;
             context.output.show(&detail, |job| format!("{} is {}", job.id, job.state));
         }
-        JobCommand::Finish { job } => {
+        JobCommand::Finish { job } | JobCommand::Cancel { job, finish_now: true } => {
             let detail: JobDetail =
                 client.json(client.post(&["v1", "jobs", &job, "finish"])).await?;
             context.output.show(&detail, |job| format!("{} is {}", job.id, job.state));
