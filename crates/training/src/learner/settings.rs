@@ -226,10 +226,10 @@ impl LearnerSettings {
         let nanos = match *self {
             // The harder examples are pressed into their class, the more passes it takes.
             Self::LinearSvm { cost } => {
-                linear(19.0, 9.5) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
+                linear(26.0, 9.5) * (f64::from(cost) * squared_norm).powf(0.4).max(1.0)
             }
             Self::Softmax { cost } => {
-                linear(10.0, 8.0) * (f64::from(cost) / 5.0 * squared_norm).sqrt().max(1.0)
+                linear(18.0, 8.0) * (f64::from(cost) / 5.0 * squared_norm).sqrt().max(1.0)
             }
             Self::LocalSvm { cost } => {
                 let passes = (f64::from(cost) * squared_norm).powf(0.4).max(1.0);
