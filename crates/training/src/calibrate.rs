@@ -18,6 +18,8 @@ pub fn temperature_rows(count: usize) -> Vec<u32> {
 const ROWS_PER_TASK: usize = 1024;
 /// Newton steps of the temperature; each about doubles the digits, so that few are taken.
 const MAX_TEMPERATURE_STEPS: usize = 60;
+/// Halvings of the range, as a logarithm: to a millionth of the temperature.
+const BISECTIONS: usize = 24;
 /// Temperatures that can be meant: beyond, scores say nothing, or there are too few rows to tell.
 const TEMPERATURE_RANGE: (f64, f64) = (1e-3, 1e3);
 
@@ -55,6 +57,32 @@ pub fn fit_temperature(scores: &[&[f32]], rows: &[u32], targets: &Targets, weigh
         }
     }
     inverse.recip() as f32
+}
+
+/// The temperature at which the mean probability of the likeliest class is `confidence`, found by
+/// bisection: it falls as the temperature rises.
+pub fn temperature_for_confidence(scores: &[&[f32]], confidence: f64) -> f32 {
+    let (mut low, mut high) = TEMPERATURE_RANGE;
+    for _ in 0..BISECTIONS {
+        let middle = (low * high).sqrt();
+        if mean_confidence(scores, middle) > confidence { low = middle } else { high = middle }
+    }
+    (low * high).sqrt() as f32
+}
+
+fn mean_confidence(scores: &[&[f32]], temperature: f64) -> f64 {
+    let sums: Vec<f64> = scores
+        .par_chunks(ROWS_PER_TASK)
+        .map(|scores| {
+            let largest = |scores: &&[f32]| {
+                let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let raised = |score: &f32| (f64::from(score - highest) / temperature).exp();
+                scores.iter().map(raised).sum::<f64>().recip()
+            };
+            scores.iter().map(largest).sum()
+        })
+        .collect();
+    sums.into_iter().sum::<f64>() / scores.len().max(1) as f64
 }
 
 /// The first and second derivative of the summed log-loss by the inverse temperature.
@@ -200,4 +228,27 @@ pub fn fit_sigmoid(rows: &[(f32, bool, f32)]) -> Sigmoid {
         }
     }
     Sigmoid { slope, offset }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn a_temperature_brings_confidence_to_what_is_asked() {
+        for seed in 0..6 {
+            let mut random = Random::new(seed, 4);
+            let values: Vec<f32> = (0..3000).map(|_| 6.0 * random.unit() as f32).collect();
+            let scores: Vec<&[f32]> = values.chunks_exact(5).collect();
+            for asked in [0.3, 0.6, 0.95] {
+                let temperature = temperature_for_confidence(&scores, asked);
+                let found = mean_confidence(&scores, f64::from(temperature));
+                assert!((found - asked).abs() < 1e-4, "{found} for {asked}, seed {seed}");
+            }
+        }
+        // Scores that tell nothing apart have one confidence at any temperature.
+        let temperature = temperature_for_confidence(&[&[1.0, 1.0]], 0.9);
+        assert!(temperature.is_finite() && temperature > 0.0);
+    }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::calibrate::{fit_temperature, temperature_rows};
+use crate::calibrate::{fit_temperature, temperature_for_confidence, temperature_rows};
 use crate::metrics::RankedRows;
 use crate::trial::{Outcome, Trial, Workbench};
 
@@ -95,7 +95,8 @@ pub fn predictions(
     trials: &[Trial],
     members: &[Member],
 ) -> (RankedRows, f32) {
-    if let [only] = members {
+    let expected_accuracy = bench.prepared.expected_accuracy();
+    if let ([only], None) = (members, expected_accuracy) {
         return (outcome(&trials[only.trial]).ranked.clone(), 1.0);
     }
     let mixed = mix(trials, members);
@@ -107,8 +108,10 @@ pub fn predictions(
         logs.iter_mut().for_each(|value| *value = value.max(LEAST_PROBABILITY).ln());
     }
     let logs: Vec<&[f32]> = logs.chunks_exact(classes).collect();
-    let temperature =
-        fit_temperature(&logs, &rows, &bench.prepared.targets, &bench.prepared.weights);
+    let temperature = match expected_accuracy {
+        Some(accuracy) => temperature_for_confidence(&logs, accuracy),
+        None => fit_temperature(&logs, &rows, &bench.prepared.targets, &bench.prepared.weights),
+    };
     let parts: Vec<RankedRows> = (0..mixed.len())
         .collect::<Vec<_>>()
         .par_chunks(ROWS_PER_TASK)

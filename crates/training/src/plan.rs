@@ -76,7 +76,7 @@ pub struct Plan {
     /// was given.
     pub search_seconds: f64,
     pub estimate: Estimate,
-    /// CPU seconds by phase: features, search, refit. Progress is told by their shares.
+    /// CPU seconds by phase: features and labels made of them, search, refit. Progress is told by their shares.
     pub phase_seconds: [f64; 3],
 }
 
@@ -217,6 +217,14 @@ impl Plan {
 }
 
 impl Plan {
+    /// The plan with so many seconds of CPU for labelling rows, which come with the features.
+    pub fn with_labelling(mut self, cpu_seconds: f64, threads: usize) -> Self {
+        self.phase_seconds[0] += cpu_seconds;
+        self.estimate.cpu_seconds += cpu_seconds;
+        self.estimate.wall_seconds += cpu_seconds / threads as f64;
+        self
+    }
+
     /// The plan with what was counted in place of what was expected: brackets shrink to the
     /// memory, the trials stay.
     ///

@@ -244,6 +244,9 @@ pub struct Actual {
     pub fit_cpu_seconds: f64,
     pub lexicon_seconds: f64,
     pub embedding_seconds: f64,
+    /// Making labels for rows that have none, and finding whether they help.
+    #[serde(default)]
+    pub labelling_seconds: f64,
     pub search_seconds: f64,
     pub refit_seconds: f64,
     pub test_seconds: f64,

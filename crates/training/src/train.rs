@@ -119,6 +119,8 @@ impl Run<'_> {
         let space = Space::for_task(&expected, options.memory_bytes);
         let texts = prepared.distinct_texts();
         let plan = Plan::for_task(&expected, texts, self.threads, options)?;
+        let labelling_seconds = weak::cpu_seconds(&prepared, &expected, plan.folds);
+        let plan = plan.with_labelling(labelling_seconds, self.threads);
         let progress = Progress::new(self.observer, &plan.phase_seconds, started);
 
         let featurizers = featurizers(&plan, &space);
@@ -140,7 +142,13 @@ impl Run<'_> {
             memory_bytes: options.memory_bytes,
             stop: &stop,
         };
+        if labelling_seconds > 0.0 {
+            let detail = json!({ "phase": "features" });
+            progress.within(FEATURE_PHASE, 1.0, "labelling rows", detail);
+        }
+        let labelling_started = Instant::now();
         weak::label_rows(&mut prepared, &blocks, &labelling)?;
+        actual.labelling_seconds = labelling_started.elapsed().as_secs_f64();
         let folds = prepared.folds(plan.folds, options.seed);
         let levels = match prepared.kind {
             LabelKind::SingleChoice => Levels::of(&prepared.taxonomy, &prepared.outputs),

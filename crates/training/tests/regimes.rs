@@ -132,6 +132,18 @@ fn run(
     train(rows, taxonomy, options, encoder, &Unobserved, None, out)
 }
 
+/// The mean probability of the likeliest class over texts.
+fn mean_confidence(model: &Path, texts: &[(String, u32)]) -> f64 {
+    let model = Model::open(model).unwrap();
+    let mut scratch = Scratch::default();
+    let confidence = |(text, _): &(String, u32)| {
+        let embeddings = model.encode(&[text], Some(&TopicEncoder)).unwrap();
+        let probabilities = model.probabilities(text, embeddings.text(0), &mut scratch).unwrap();
+        f64::from(probabilities.iter().copied().fold(0.0, f32::max))
+    };
+    texts.iter().map(confidence).sum::<f64>() / texts.len() as f64
+}
+
 #[test]
 fn rows_without_any_label_are_labelled_by_what_the_taxonomy_says() {
     let (texts, tested) = (sentences(400, 1), sentences(200, 2));
@@ -144,10 +156,17 @@ fn rows_without_any_label_are_labelled_by_what_the_taxonomy_says() {
     assert_eq!((report.data.labelled_rows, report.data.unlabelled_rows), (0, 400));
     let weak = report.weak.as_ref().unwrap();
     assert_eq!((weak.method, weak.used, weak.rows), (WeakMethod::Prototypes, true, 400));
-    assert!((0.3..=1.0).contains(&weak.estimated_accuracy.unwrap()));
+    let estimate = weak.estimated_accuracy.unwrap();
+    assert!((0.3..=1.0).contains(&estimate));
+    assert!(weak.rounds.is_some_and(|rounds| rounds > 0));
+    let agreements = [weak.kept_labels.unwrap(), weak.view_agreement.unwrap()];
+    assert!(agreements.iter().all(|share| (0.5..=1.0).contains(share)), "{agreements:?}");
     assert!(said(&report).contains("agreement with these labels, not accuracy"));
+    assert!(said(&report).contains("guess of ±6 points"));
     let accuracy = report.test.unwrap().accuracy;
     assert!(accuracy > 0.9, "{accuracy}");
+    let confidence = mean_confidence(&outcome.model_path, &tested);
+    assert!((confidence - estimate).abs() < 0.1, "{confidence}, and {estimate} was estimated");
 
     // The number of threads changes nothing.
     for threads in [1, 3] {

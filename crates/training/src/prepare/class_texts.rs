@@ -9,7 +9,7 @@ use crate::options::ClassTexts;
 #[derive(Clone, Debug, Default)]
 pub struct ClassTextRows {
     texts: Vec<(ClassIndex, String)>,
-    /// The name of each class within phrases, for a task that has no other texts.
+    /// The name of each class within phrases, for a task that has nothing else to go by.
     phrases: Vec<(ClassIndex, String)>,
 }
 

@@ -15,7 +15,7 @@ use self::labels::{check_columns, labels_of, resolve_labels, taxonomy_of_labels}
 
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
-use crate::options::{ClassWeighting, TrainOptions};
+use crate::options::{ClassTexts, ClassWeighting, TrainOptions};
 use crate::parents::Parents;
 use crate::random::Random;
 use crate::report::{DataSummary, Regime, Warning, WarningKind, WeakSummary};
@@ -168,7 +168,16 @@ pub fn prepare<'a>(
         Regime::Labelled | Regime::PartlyLabelled => {}
         // Folds hold these rows out, with the labels that will be made for them.
         Regime::Unlabelled => learnt.extend(unlabelled.drain(..).map(|row| (row, Vec::new()))),
-        Regime::TaxonomyOnly => of_classes.extend(class_texts.phrases(&wanted)),
+        Regime::TaxonomyOnly => {}
+    }
+    let wants_phrases = match regime {
+        Regime::Labelled | Regime::PartlyLabelled => false,
+        Regime::Unlabelled => options.class_texts == ClassTexts::All,
+        Regime::TaxonomyOnly => true,
+    };
+    if wants_phrases {
+        // A name alone is unlike the texts to come; within a phrase it is less so.
+        of_classes.extend(class_texts.phrases(&wanted));
     }
     let mut outputs: Vec<ClassIndex> = learnt
         .iter()
@@ -306,6 +315,13 @@ impl Prepared<'_> {
     /// The rows that are fitted with labels made for them, beside those that folds hold out.
     pub fn unlabelled(&self) -> Range<usize> {
         self.class_texts.end..self.texts.len()
+    }
+
+    /// The share of answers that should be right where labels were made for all rows: to be
+    /// calibrated by, since how often a model agrees with such labels says nothing of it.
+    pub fn expected_accuracy(&self) -> Option<f64> {
+        let weak = self.weak.as_ref().filter(|_| self.regime == Regime::Unlabelled);
+        weak.and_then(|weak| weak.estimated_accuracy)
     }
 
     /// Leaves the rows without label alone.

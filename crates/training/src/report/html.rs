@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 use corral_types::display_bytes;
 
 use self::escape::{Escaped, Name};
-use super::Report;
+use super::{Regime, Report};
 use crate::metrics::Evaluation;
 use crate::options::Metric;
 
@@ -76,10 +76,10 @@ type Part = (&'static str, &'static str, fn(&mut String, &Report) -> fmt::Result
 fn write_head(out: &mut String, report: &Report) -> fmt::Result {
     let data = &report.data;
     writeln!(out, "<header>\n<h1>{}</h1>", Name(&report.name))?;
-    write!(
+    writeln!(
         out,
         "<p class=\"soft\">{} rows to learn from, {} classes, {} folds, {} trials by {}, seed {}; \
-         ended {}</p>\n<div class=\"tiles\">\n",
+         ended {}</p>",
         count(data.labelled_rows),
         count(data.classes),
         report.folds,
@@ -88,10 +88,16 @@ fn write_head(out: &mut String, report: &Report) -> fmt::Result {
         report.seed,
         report.ended_at
     )?;
+    if let Some(weak) = &report.weak {
+        writeln!(out, "<p>{}</p>", Escaped(&weak.sentence()))?;
+    }
+    writeln!(out, "<div class=\"tiles\">")?;
     let mut tile = |value: &str, label: &str| {
         writeln!(out, "<div class=\"tile\"><b>{value}</b><span>{label}</span></div>")
     };
-    tile(&percent(report.cv.accuracy), "right in cross-validation")?;
+    let is_made = report.regime == Regime::Unlabelled;
+    let of_cv = if is_made { "agree with the labels made" } else { "right in cross-validation" };
+    tile(&percent(report.cv.accuracy), of_cv)?;
     if let Some(test) = &report.test {
         tile(&percent(test.accuracy), &format!("right on {} test rows", count(test.rows as u64)))?;
     }
@@ -100,7 +106,9 @@ fn write_head(out: &mut String, report: &Report) -> fmt::Result {
         tile(&percent(best.top_5), "among the first five")?;
     }
     tile(&decimal(best.macro_f1), "mean F1 of the classes")?;
-    tile(&percent(best.ece), "calibration error")?;
+    if !is_made || report.test.is_some() {
+        tile(&percent(best.ece), "calibration error")?;
+    }
     tile(&display_bytes(report.model.bytes), "model file")?;
     if let Some(latency) = &report.findings.latency {
         let label = format!("for one text ({} p99)", milliseconds(latency.p99_ms));

@@ -223,6 +223,9 @@ fn write_cost(out: &mut String, report: &Report) -> Result {
     // Reports of earlier versions counted the fits only.
     let cpu_seconds = actual.cpu_seconds.max(actual.fit_cpu_seconds);
     text += &format!(", {cpu_seconds:.1} CPU-s ({:.1} expected)", estimate.cpu_seconds);
+    if report.weak.is_some() {
+        text += &format!(", {:.1} s of it to label rows", actual.labelling_seconds);
+    }
     if let Some(peak) = actual.peak_memory_bytes {
         let (peak, expected) = (display_bytes(peak), display_bytes(estimate.memory_bytes));
         text += &format!(", {peak} of memory at most ({expected} expected)");

@@ -21,6 +21,17 @@ pub struct WeakSummary {
     /// What accuracy to expect where no row has a label to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_accuracy: Option<f64>,
+    /// Rounds in which labels were made anew from those before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<u32>,
+    /// The share of the rows whose last label is still the first one: that of the nearest class
+    /// text, or of the classifier of labelled rows alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_labels: Option<f64>,
+    /// The share of the rows that get the same label when each half of the columns labels them
+    /// by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view_agreement: Option<f64>,
 }
 
 /// How rows got their labels.
@@ -36,6 +47,22 @@ pub enum WeakMethod {
 }
 
 impl WeakSummary {
+    /// Of rows so labelled and used, with nothing known beyond that.
+    pub const fn new(method: WeakMethod, rows: usize) -> Self {
+        Self {
+            method,
+            used: true,
+            rows: rows as u64,
+            held_out_rows: 0,
+            accuracy_without: None,
+            accuracy_with: None,
+            estimated_accuracy: None,
+            rounds: None,
+            kept_labels: None,
+            view_agreement: None,
+        }
+    }
+
     /// What a person should know of it.
     pub fn sentence(&self) -> String {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
@@ -46,9 +73,10 @@ impl WeakSummary {
                     (self.accuracy_without.unwrap_or(0.0), self.accuracy_with.unwrap_or(0.0));
                 let (without, with) = (percent(without), percent(with));
                 let verdict = if self.used {
-                    "so they are learnt from with labels made by self-training"
+                    let stages = self.stages(" first classifier's");
+                    format!("so they are learnt from with labels made by self-training{stages}")
                 } else {
-                    "so they were left alone"
+                    "so they were left alone".to_owned()
                 };
                 format!(
                     "{rows} rows have no label: with them a classifier gets {with} of held-out \
@@ -57,12 +85,17 @@ impl WeakSummary {
             }
             WeakMethod::Prototypes => {
                 let estimate = self.estimated_accuracy.map_or_else(String::new, |estimate| {
-                    format!(" (by their own probabilities about {} are right)", percent(estimate))
+                    format!(
+                        "; about {} of the model's answers should be right, and it is calibrated \
+                         to say so, but take it as a guess of ±6 points",
+                        percent(estimate)
+                    )
                 });
+                let stages = self.stages(" nearest class text's");
                 format!(
                     "no row has a label: {rows} were labelled by what the taxonomy says of its \
-                     classes{estimate}; cross-validation below measures agreement with these \
-                     labels, not accuracy: label a few hundred rows to know more"
+                     classes{stages}{estimate}; cross-validation below measures agreement with \
+                     these labels, not accuracy: label a few hundred rows to know more"
                 )
             }
             WeakMethod::ClassTexts => match self.estimated_accuracy {
@@ -81,5 +114,17 @@ impl WeakSummary {
                 }
             },
         }
+    }
+
+    /// How labels came about, for a parenthesis.
+    fn stages(&self, first: &str) -> String {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let (Some(rounds), Some(kept)) = (self.rounds, self.kept_labels) else {
+            return String::new();
+        };
+        let views = self.view_agreement.map_or_else(String::new, |share| {
+            format!(", and halves of the features agree on {}", percent(share))
+        });
+        format!(" ({rounds} rounds; {} are still the{first}{views})", percent(kept))
     }
 }

@@ -14,13 +14,18 @@ const ROWS_AT_ONCE: usize = 4;
 /// Rows whose neighbours one task finds.
 const ROWS_PER_TASK: usize = 256;
 
-/// The nearest rows of each row by cosine, with weights that fall with distance.
+/// Which rows are alike: each row with its nearest ones by cosine and with those that it is
+/// nearest to, with weights that fall with distance.
+///
+/// Nearness goes both ways, or rows at the rim of a class, whose nearest lie inside it while
+/// they are nobody's, would hear of their class and never be heard.
 #[derive(Clone, Debug)]
 pub struct NeighbourGraph {
-    /// `width` a row, nearest first.
+    /// The neighbours of row `r` are `neighbours[offsets[r]..offsets[r + 1]]`, those that the
+    /// row is nearest to behind its own; one that is both stands twice.
+    offsets: Vec<u32>,
     neighbours: Vec<u32>,
     weights: Vec<f32>,
-    width: usize,
 }
 
 /// How far labels move over a graph.
@@ -35,6 +40,76 @@ impl NeighbourGraph {
     /// Compares all rows with each other: `rows² · width` products. Rows have unit length.
     /// `None` when `stop` said so.
     pub fn build(rows: &DenseRows, stop: &(dyn Fn() -> bool + Sync)) -> Option<Self> {
+        let nearest = NearestRows::find(rows, stop)?;
+        Some(nearest.both_ways(rows.rows()))
+    }
+
+    /// Label spreading (Zhou et al., NIPS 2003): each step a row's distribution becomes a mean of
+    /// its own first one and of its neighbours' present ones. Rows that are not `present` neither
+    /// give nor get anything; `fixed` rows keep their first distribution.
+    pub fn smooth(
+        &self,
+        initial: &DenseRows,
+        present: &[bool],
+        fixed: &[bool],
+        smoothing: Smoothing,
+    ) -> DenseRows {
+        let classes = initial.width();
+        let mut now = initial.clone();
+        let mut next = DenseRows::zeros(initial.rows(), classes);
+        for _ in 0..smoothing.steps {
+            next.values_mut().par_chunks_exact_mut(classes).enumerate().for_each(|(row, out)| {
+                if !present[row] || fixed[row] {
+                    out.copy_from_slice(initial.row(row));
+                    return;
+                }
+                out.fill(0.0);
+                let mut total = 0.0;
+                for (other, weight) in self.of_row(row).filter(|&(other, _)| present[other]) {
+                    total += weight;
+                    let theirs = now.row(other);
+                    out.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += weight * value);
+                }
+                // A row without present neighbours keeps its own.
+                let (own, scale) = if total > 0.0 {
+                    (1.0 - smoothing.share, smoothing.share / total)
+                } else {
+                    (1.0, 0.0)
+                };
+                let first = initial.row(row);
+                out.iter_mut()
+                    .zip(first)
+                    .for_each(|(sum, value)| *sum = own * value + scale * *sum);
+            });
+            std::mem::swap(&mut now, &mut next);
+        }
+        now
+    }
+
+    fn of_row(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let range = self.offsets[row] as usize..self.offsets[row + 1] as usize;
+        let neighbours = self.neighbours[range.clone()].iter().map(|&other| other as usize);
+        neighbours.zip(self.weights[range].iter().copied())
+    }
+
+    /// What a graph of so many rows takes while it is built, in bytes.
+    pub const fn memory_bytes(rows: usize, width: usize) -> usize {
+        // The nearest, the same both ways, and the rows packed.
+        rows * (3 * NEIGHBOURS * 8 + 8 + width * 4)
+    }
+}
+
+/// The nearest rows of each row.
+struct NearestRows {
+    /// `width` a row, nearest first.
+    neighbours: Vec<u32>,
+    /// Of sum one a row.
+    weights: Vec<f32>,
+    width: usize,
+}
+
+impl NearestRows {
+    fn find(rows: &DenseRows, stop: &(dyn Fn() -> bool + Sync)) -> Option<Self> {
         let count = rows.rows();
         let width = NEIGHBOURS.min(count.saturating_sub(1));
         let packed = packed(rows);
@@ -58,59 +133,44 @@ impl NeighbourGraph {
                         });
                     }
                 });
+            for weights in weights.chunks_exact_mut(width) {
+                // From the nearest, so that the sum does not vanish where all are far away.
+                let nearest = weights[0];
+                let weigh =
+                    |weight: &mut f32| *weight = ((*weight - nearest) / SIMILARITY_SCALE).exp();
+                weights.iter_mut().for_each(weigh);
+                let total: f32 = weights.iter().sum();
+                weights.iter_mut().for_each(|weight| *weight /= total);
+            }
         }
-        let similarity = |weight: &mut f32| *weight = ((*weight - 1.0) / SIMILARITY_SCALE).exp();
-        weights.iter_mut().for_each(similarity);
         (!stop()).then_some(Self { neighbours, weights, width })
     }
 
-    /// Label spreading (Zhou et al., NIPS 2003): each step a row's distribution becomes a mean of
-    /// its own first one and of its neighbours' present ones. Rows that are not `present` neither
-    /// give nor get anything; `fixed` rows keep their first distribution.
-    pub fn smooth(
-        &self,
-        initial: &DenseRows,
-        present: &[bool],
-        fixed: &[bool],
-        smoothing: Smoothing,
-    ) -> DenseRows {
-        let classes = initial.width();
-        let mut now = initial.clone();
-        let mut next = DenseRows::zeros(initial.rows(), classes);
-        for _ in 0..smoothing.steps {
-            next.values_mut().par_chunks_exact_mut(classes).enumerate().for_each(|(row, out)| {
-                if !present[row] || fixed[row] {
-                    out.copy_from_slice(initial.row(row));
-                    return;
-                }
-                out.fill(0.0);
-                let range = row * self.width..(row + 1) * self.width;
-                let near = self.neighbours[range.clone()].iter().zip(&self.weights[range]);
-                let mut total = 0.0;
-                for (&other, &weight) in near.filter(|(other, _)| present[**other as usize]) {
-                    total += weight;
-                    let theirs = now.row(other as usize);
-                    out.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += weight * value);
-                }
-                // A row without present neighbours keeps its own.
-                let (own, scale) = if total > 0.0 {
-                    (1.0 - smoothing.share, smoothing.share / total)
-                } else {
-                    (1.0, 0.0)
-                };
-                let first = initial.row(row);
-                out.iter_mut()
-                    .zip(first)
-                    .for_each(|(sum, value)| *sum = own * value + scale * *sum);
-            });
-            std::mem::swap(&mut now, &mut next);
+    /// Each row's nearest, and behind them the rows that it is among the nearest of.
+    fn both_ways(&self, rows: usize) -> NeighbourGraph {
+        let edges = self.neighbours.len();
+        let mut offsets = vec![0u32; rows + 1];
+        for &other in &self.neighbours {
+            offsets[other as usize + 1] += 1;
         }
-        now
-    }
-
-    /// What a graph of so many rows takes while it is built, in bytes.
-    pub const fn memory_bytes(rows: usize, width: usize) -> usize {
-        rows * (NEIGHBOURS * 8 + width * 4)
+        for row in 0..rows {
+            offsets[row + 1] += offsets[row] + self.width as u32;
+        }
+        let mut neighbours = vec![0u32; 2 * edges];
+        let mut weights = vec![0f32; 2 * edges];
+        let mut next: Vec<u32> = offsets[..rows].to_vec();
+        let mut put = |row: usize, other: u32, weight: f32| {
+            let place = next[row] as usize;
+            (neighbours[place], weights[place]) = (other, weight);
+            next[row] += 1;
+        };
+        for (edge, (&other, &weight)) in self.neighbours.iter().zip(&self.weights).enumerate() {
+            put(edge / self.width, other, weight);
+        }
+        for (edge, (&other, &weight)) in self.neighbours.iter().zip(&self.weights).enumerate() {
+            put(other as usize, (edge / self.width) as u32, weight);
+        }
+        NeighbourGraph { offsets, neighbours, weights }
     }
 }
 
@@ -255,21 +315,43 @@ mod tests {
     fn neighbours_are_the_nearest_rows() {
         for (seed, count) in [(1, 2), (2, 19), (3, 70), (4, 601)] {
             let rows = random_rows(count, 13, seed);
-            let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
-            assert_eq!(graph.width, NEIGHBOURS.min(count - 1));
+            let nearest = NearestRows::find(&rows, &|| false).unwrap();
+            assert_eq!(nearest.width, NEIGHBOURS.min(count - 1));
             for row in 0..count {
                 let mut others: Vec<(f64, usize)> = (0..count)
                     .filter(|&other| other != row)
                     .map(|other| (dot(rows.row(row), rows.row(other)), other))
                     .collect();
                 others.sort_by(|a, b| b.0.total_cmp(&a.0));
-                let range = row * graph.width..(row + 1) * graph.width;
-                for (place, &found) in graph.neighbours[range.clone()].iter().enumerate() {
+                let range = row * nearest.width..(row + 1) * nearest.width;
+                for (place, &found) in nearest.neighbours[range.clone()].iter().enumerate() {
                     let product = dot(rows.row(row), rows.row(found as usize));
                     assert!((product - others[place].0).abs() < 1e-5, "seed {seed}, row {row}");
                 }
-                assert!(graph.weights[range].is_sorted_by(|a, b| a >= b), "seed {seed}");
+                let weights = &nearest.weights[range];
+                assert!(weights.is_sorted_by(|a, b| a >= b), "seed {seed}");
+                assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn nearness_goes_both_ways() {
+        for (seed, count) in [(5, 1), (6, 2), (7, 90)] {
+            let rows = random_rows(count, 9, seed);
+            let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+            let edge = |from: usize, to: usize| -> f32 {
+                graph.of_row(from).filter(|(other, _)| *other == to).map(|(_, weight)| weight).sum()
+            };
+            let mut edges = 0;
+            for row in 0..count {
+                edges += graph.of_row(row).count();
+                for other in 0..count {
+                    let (there, back) = (edge(row, other), edge(other, row));
+                    assert!((there - back).abs() < 1e-6, "{row} to {other}, seed {seed}");
+                }
+            }
+            assert_eq!(edges, 2 * count * NEIGHBOURS.min(count - 1), "seed {seed}");
         }
     }
 

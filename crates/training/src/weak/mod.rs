@@ -22,7 +22,9 @@ use corral_classifier::{DenseRows, EmbeddingView};
 
 use self::graph::NeighbourGraph;
 use self::labels::push_label;
-use self::prototypes::{centred, label_by_prototypes, mean};
+use self::prototypes::{
+    agreement, agreement_of_halves, centred, label_by_prototypes, likeliest, mean,
+};
 use self::self_training::SelfTraining;
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
@@ -30,6 +32,7 @@ use crate::folds::ALWAYS_FITTED;
 use crate::prepare::Prepared;
 use crate::report::{Regime, WeakMethod, WeakSummary};
 use crate::targets::Targets;
+use crate::task_shape::TaskShape;
 
 /// Rows without label that are used: more of them cost time, since each is compared with each,
 /// and next to nothing is learnt from the twenty-thousand-and-first.
@@ -69,10 +72,35 @@ pub fn most_unlabelled_rows(labelled: usize, classes: usize) -> usize {
 /// that stands in for it) so wide.
 pub fn memory_bytes(rows: usize, embedding_width: Option<usize>, classes: usize) -> usize {
     let width = embedding_width.unwrap_or(projection::WIDTH);
-    let rows_compared = rows * width * size_of::<f32>();
+    // All, and those without the texts of classes.
+    let rows_compared = 2 * rows * width * size_of::<f32>();
     rows_compared
         + NeighbourGraph::memory_bytes(rows, width)
         + LABEL_MATRICES * rows * classes * size_of::<f32>()
+}
+
+/// Products of two numbers, and weighted sums over neighbours, that a core does in a second.
+const PRODUCTS_PER_SECOND: f64 = 1e10;
+const SUMS_PER_SECOND: f64 = 1.5e9;
+
+/// The seconds of CPU that labelling is expected to take, where self-training is judged by so
+/// many folds.
+pub fn cpu_seconds(prepared: &Prepared<'_>, shape: &TaskShape, folds: usize) -> f64 {
+    let (rows, classes) = (shape.texts as f64, shape.classes as f64);
+    let width = shape.widths.pooled.unwrap_or(projection::WIDTH);
+    let graph = rows * rows * width as f64 / PRODUCTS_PER_SECOND;
+    let steps = (prototypes::SMOOTHING.steps * 2 * graph::NEIGHBOURS) as f64;
+    let spread = steps * rows * classes / SUMS_PER_SECOND;
+    match prepared.regime {
+        Regime::Labelled | Regime::TaxonomyOnly => 0.0,
+        // One of all columns and two of half of them.
+        Regime::Unlabelled => 2.0 * graph + 3.0 * (prototypes::ROUNDS + 1) as f64 * spread,
+        Regime::PartlyLabelled if prepared.unlabelled().is_empty() => 0.0,
+        Regime::PartlyLabelled => {
+            let fit = self_training::fit_seconds(shape);
+            graph + ((folds + 1) * (self_training::ROUNDS + 1)) as f64 * (fit + spread)
+        }
+    }
 }
 
 /// Makes labels for the rows of `prepared` that have none, or finds that they are better left
@@ -105,7 +133,7 @@ pub fn label_rows(
         Regime::Unlabelled => label_by_class_texts(prepared, blocks, labelling)?,
         Regime::TaxonomyOnly => {
             let rows = similarity_rows(prepared, blocks);
-            prepared.weak = Some(trust::of_class_texts(prepared, &rows));
+            prepared.weak = Some(trust::of_class_texts(prepared, rows));
         }
     }
     Ok(())
@@ -148,9 +176,8 @@ fn similarity_rows(prepared: &Prepared<'_>, blocks: &FeatureBlocks) -> DenseRows
 
 /// Whether the class that scores highest is right.
 fn is_right(targets: &Targets, row: usize, scores: &[f32]) -> bool {
-    let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let class = scores.iter().position(|score| *score == best);
-    targets.right(row).any(|right| Some(right as usize) == class)
+    let class = likeliest(scores);
+    targets.right(row).any(|right| right == class)
 }
 
 /// The rows of one or all blocks side by side.
@@ -174,36 +201,33 @@ fn label_by_class_texts(
     let scored = prepared.scored;
     let rows = similarity_rows(prepared, blocks);
     let mean = mean(&rows, 0..scored);
-    let rows = centred(&rows, &mean);
-    let own: Vec<usize> = (0..scored).collect();
-    let texts = rows.select(&prepared.class_texts.clone().collect::<Vec<_>>());
-    let rows = rows.select(&own);
+    let all = centred(rows, &mean);
+    let texts = all.select(&prepared.class_texts.clone().collect::<Vec<_>>());
+    let rows = all.select(&(0..scored).collect::<Vec<_>>());
+    drop(all);
     let classes: Vec<u32> =
         prepared.class_texts.clone().filter_map(|row| prepared.targets.first(row)).collect();
     let texts = prototypes::prototypes(&texts, &classes, prepared.outputs.len());
-    let graph = NeighbourGraph::build(&rows, labelling.stop).ok_or(TrainError::Cancelled)?;
-    let labels =
-        label_by_prototypes(&rows, &graph, &texts, labelling.stop).ok_or(TrainError::Cancelled)?;
+    let stop = labelling.stop;
+    let of_halves = agreement_of_halves(&rows, &texts, stop).ok_or(TrainError::Cancelled)?;
+    let graph = NeighbourGraph::build(&rows, stop).ok_or(TrainError::Cancelled)?;
+    let found = label_by_prototypes(&rows, &graph, &texts, stop).ok_or(TrainError::Cancelled)?;
+    let last: Vec<u32> = found.labels.iter().map(likeliest).collect();
 
     let mut targets = Targets::new();
-    let mut confidences = 0f64;
-    for (row, label) in labels.iter().enumerate() {
-        let confidence = push_label(&mut targets, label);
-        prepared.weights[row] *= confidence;
-        confidences += f64::from(confidence);
+    for (row, label) in found.labels.iter().enumerate() {
+        prepared.weights[row] *= push_label(&mut targets, label);
     }
     for row in prepared.class_texts.clone() {
         targets.push_from(&prepared.targets, row);
     }
     prepared.targets = targets;
     prepared.weak = Some(WeakSummary {
-        method: WeakMethod::Prototypes,
-        used: true,
-        rows: scored as u64,
-        held_out_rows: 0,
-        accuracy_without: None,
-        accuracy_with: None,
-        estimated_accuracy: Some(confidences / scored.max(1) as f64),
+        estimated_accuracy: Some(found.confidence.min(of_halves)),
+        rounds: Some(prototypes::ROUNDS as u32),
+        kept_labels: Some(agreement(&found.first, &last)),
+        view_agreement: Some(of_halves),
+        ..WeakSummary::new(WeakMethod::Prototypes, scored)
     });
     Ok(())
 }
@@ -223,7 +247,7 @@ fn self_train(
 ) -> Result<(WeakSummary, Option<MadeLabels>), TrainError> {
     let rows = similarity_rows(prepared, blocks);
     let mean = mean(&rows, 0..rows.rows());
-    let rows = centred(&rows, &mean);
+    let rows = centred(rows, &mean);
     let graph = NeighbourGraph::build(&rows, labelling.stop).ok_or(TrainError::Cancelled)?;
     drop(rows);
     let count = prepared.texts.len();
@@ -263,18 +287,25 @@ fn self_train(
     let scored = prepared.scored.max(1) as f64;
     let used = after > before;
     let summary = WeakSummary {
-        method: WeakMethod::SelfTraining,
         used,
-        rows: unlabelled.len() as u64,
         held_out_rows: prepared.scored as u64,
         accuracy_without: Some(before as f64 / scored),
         accuracy_with: Some(after as f64 / scored),
-        estimated_accuracy: None,
+        ..WeakSummary::new(WeakMethod::SelfTraining, unlabelled.len())
     };
     if !used {
         return Ok((summary, None));
     }
     let found = training.run(&vec![false; count])?;
+    let of_unlabelled = |scores: &DenseRows| -> Vec<u32> {
+        unlabelled.clone().map(|row| likeliest(scores.row(row))).collect()
+    };
+    let (first, last) = (of_unlabelled(&found.scores_before), of_unlabelled(&found.labels));
+    let summary = WeakSummary {
+        rounds: Some(self_training::ROUNDS as u32),
+        kept_labels: Some(agreement(&first, &last)),
+        ..summary
+    };
     let of_all = training.joined(&found.labels);
     Ok((summary, Some(MadeLabels { of_all, without_fold })))
 }

@@ -1,24 +1,42 @@
 //! Labels for unlabelled rows from labelled ones.
 
 use corral_classifier::head::FeatureRow;
-use corral_classifier::{DenseRows, Link};
+use corral_classifier::{DenseRows, EmbeddingView, Link};
 
+use super::EMBEDDING_SCALE;
 use super::balance::{balance, logarithms};
 use super::graph::NeighbourGraph;
 use super::labels::push_label;
 use super::prototypes::{BALANCE_STRENGTH, SMOOTHING};
+use crate::candidate::Candidate;
 use crate::error::TrainError;
+use crate::features::FeaturizerSettings;
 use crate::learner::{FeatureRows, FitEffort, HeadBudget, LearnerSettings, Problem};
+use crate::lexicons::LexiconSettings;
 use crate::targets::Targets;
+use crate::task_shape::TaskShape;
 
 /// Fits of the classifier after the first. The second moves few labels, a third next to none.
-const ROUNDS: usize = 2;
+pub const ROUNDS: usize = 2;
 /// The cost of the classifier's loss: few rows in many columns want little regularisation.
 const COST: f32 = 10.0;
 /// What a row that nobody labelled counts at most, against one for a labelled row.
 pub const UNLABELLED_WEIGHT: f32 = 0.3;
 /// The least that such a row counts, so that none is without weight.
 const LEAST_WEIGHT: f32 = 0.01;
+
+/// The seconds of CPU that a fit on all rows takes, by estimate.
+pub fn fit_seconds(shape: &TaskShape) -> f64 {
+    let lexicon = LexiconSettings::WORDS_AND_CHARACTERS;
+    let featurizer = match shape.widths.pooled {
+        Some(_) => FeaturizerSettings::joined(lexicon, EmbeddingView::Pooled, EMBEDDING_SCALE),
+        None => FeaturizerSettings::lexical(lexicon),
+    };
+    shape.fit_seconds(
+        &Candidate { featurizer, learner: LearnerSettings::Softmax { cost: COST } },
+        1.0,
+    )
+}
 
 /// Self-training: a classifier fitted on the labelled rows labels the others, its labels are
 /// balanced and spread over neighbours, the classifier is fitted again on all of them.
@@ -165,10 +183,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use corral_classifier::EmbeddingView;
-
     use super::*;
-    use crate::features::{FeatureBlocks, FeaturizerSettings};
+    use crate::features::FeatureBlocks;
     use crate::random::Random;
 
     /// Rows around one direction for each of three classes.

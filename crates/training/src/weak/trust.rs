@@ -12,10 +12,10 @@ const LEAST_PART: f64 = 0.5;
 /// Estimates accuracy by leaving out one text after the other of the classes that have several
 /// of their own (a name, a description, examples) and taking the class whose others are nearest;
 /// where too few classes have several, says that it cannot be known.
-pub fn of_class_texts(prepared: &Prepared<'_>, rows: &DenseRows) -> WeakSummary {
+pub fn of_class_texts(prepared: &Prepared<'_>, rows: DenseRows) -> WeakSummary {
     let own = prepared.summary.class_texts as usize;
     let classes: Vec<u32> = (0..own).filter_map(|row| prepared.targets.first(row)).collect();
-    let mean = mean(rows, 0..own);
+    let mean = mean(&rows, 0..own);
     let rows = centred(rows, &mean);
     let class_count = prepared.outputs.len();
     let mut sums = DenseRows::zeros(class_count, rows.width());
@@ -42,13 +42,9 @@ pub fn of_class_texts(prepared: &Prepared<'_>, rows: &DenseRows) -> WeakSummary 
     }
     let speaks = with_several as f64 >= LEAST_PART * class_count as f64;
     WeakSummary {
-        method: WeakMethod::ClassTexts,
-        used: true,
-        rows: prepared.scored as u64,
         held_out_rows: if speaks { tried as u64 } else { 0 },
-        accuracy_without: None,
-        accuracy_with: None,
         estimated_accuracy: speaks.then(|| hits as f64 / tried.max(1) as f64),
+        ..WeakSummary::new(WeakMethod::ClassTexts, prepared.scored)
     }
 }
 

@@ -241,10 +241,11 @@ pub fn cost(out: &mut String, report: &Report) -> Result {
     writeln!(out, "</tbody></table></div>")?;
     writeln!(
         out,
-        "<p class=\"soft\">Of the time: words {}, embeddings {}, search {}, fitting on all rows {}, \
+        "<p class=\"soft\">Of the time: words {}, embeddings {}, labels {}, search {}, fitting on all rows {}, \
          test {}, analysis {}.</p>",
         seconds(actual.lexicon_seconds),
         seconds(actual.embedding_seconds),
+        seconds(actual.labelling_seconds),
         seconds(actual.search_seconds),
         seconds(actual.refit_seconds),
         seconds(actual.test_seconds),
