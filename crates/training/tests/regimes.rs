@@ -162,7 +162,7 @@ fn rows_without_any_label_are_labelled_by_what_the_taxonomy_says() {
     let agreements = [weak.kept_labels.unwrap(), weak.view_agreement.unwrap()];
     assert!(agreements.iter().all(|share| (0.5..=1.0).contains(share)), "{agreements:?}");
     assert!(said(&report).contains("agreement with these labels, not accuracy"));
-    assert!(said(&report).contains("guess of ±6 points"));
+    assert!(said(&report).contains("guess of ±7 points"));
     let accuracy = report.test.unwrap().accuracy;
     assert!(accuracy > 0.9, "{accuracy}");
     let confidence = mean_confidence(&outcome.model_path, &tested);

@@ -87,7 +87,7 @@ impl WeakSummary {
                 let estimate = self.estimated_accuracy.map_or_else(String::new, |estimate| {
                     format!(
                         "; about {} of the model's answers should be right, and it is calibrated \
-                         to say so, but take it as a guess of ±6 points",
+                         to say so, but take it as a guess of ±7 points",
                         percent(estimate)
                     )
                 });
