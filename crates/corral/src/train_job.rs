@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corral_classifier::Encoder;
-use corral_data::{Dataset, LabelArity, Manifest, PartStore};
+use corral_data::{Dataset, Manifest, PartStore};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
@@ -45,10 +45,10 @@ impl JobHandler for TrainJob {
         let batches: Vec<_> = dataset.iter().flat_map(Dataset::iter).collect::<Result<_, _>>()?;
         let rows = match &dataset {
             Some(dataset) => {
-                let kind = payload.label_kind(dataset.manifest().labels.arity);
+                let kind = payload.label_kind(Some(dataset.manifest()));
                 training_rows(dataset.manifest(), &batches, kind)
             }
-            None => TrainingRows::none(payload.label_kind(LabelArity::Single)),
+            None => TrainingRows::none(payload.label_kind(None)),
         };
         let mut options = payload.options;
         options.threads = Some(context.thread_count());
@@ -94,13 +94,22 @@ fn training_rows<'a>(
     let (valid, test) = (manifest.split_code("valid"), manifest.split_code("test"));
     let mut rows = TrainingRows::none(kind);
     rows.label_names = manifest.labels.names.clone();
+    let mut weights = (manifest.statistics.weighted_rows > 0).then(Vec::new);
     for batch in batches {
         for row in 0..batch.len() {
             rows.texts.push(batch.text(row));
-            match batch.labels().codes(row) {
-                [] => rows.labels.push_unlabelled(),
-                [code] => rows.labels.push_one(*code),
-                codes => rows.labels.push_several(codes),
+            match (batch.labels().codes(row), batch.shares(row)) {
+                ([], _) => rows.labels.push_unlabelled(),
+                (codes, Some(shares)) => {
+                    let shares: Vec<_> =
+                        codes.iter().copied().zip(shares.iter().copied()).collect();
+                    rows.labels.push_shares(&shares);
+                }
+                ([code], None) => rows.labels.push_one(*code),
+                (codes, None) => rows.labels.push_several(codes),
+            }
+            if let Some(weights) = &mut weights {
+                weights.push(batch.weight(row).unwrap_or(1.0));
             }
             let split = batch.split(row);
             rows.splits.push(match split {
@@ -111,6 +120,7 @@ fn training_rows<'a>(
             rows.row_ids.push(batch.row_id(row));
         }
     }
+    rows.weights = weights;
     rows
 }
 

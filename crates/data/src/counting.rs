@@ -9,21 +9,42 @@ use crate::dataset::{Dataset, ReadError};
 use crate::ipc_writer::WriteError;
 use crate::manifest::Manifest;
 use crate::sorter::ExternalSorter;
-use crate::statistics::SplitStatistics;
+use crate::statistics::{SplitStatistics, Statistics};
 use crate::store::PartStore;
 use crate::text_form::BLANK_HASH;
 
-/// Rows by split and class. See [`crate::Statistics::splits`].
-pub(crate) fn split_statistics(
+/// What the layers of a version say of its rows.
+#[derive(Debug, Default)]
+pub(crate) struct LayerCounts {
+    splits: Vec<SplitStatistics>,
+    weighted_rows: u64,
+    weightless_rows: u64,
+    probabilistic_rows: u64,
+}
+
+impl LayerCounts {
+    /// Sets what was counted, leaving the rest of the statistics.
+    pub(crate) fn set(self, statistics: &mut Statistics) {
+        statistics.unlabelled_rows = self.splits.iter().map(|split| split.unlabelled_rows).sum();
+        statistics.weighted_rows = self.weighted_rows;
+        statistics.weightless_rows = self.weightless_rows;
+        statistics.probabilistic_rows = self.probabilistic_rows;
+        statistics.splits = self.splits;
+    }
+}
+
+/// Rows by split and class, see [`crate::Statistics::splits`]; those with weights and shares.
+pub(crate) fn layer_counts(
     manifest: &Arc<Manifest>,
     store: &dyn PartStore,
-) -> Result<Vec<SplitStatistics>, ReadError> {
+) -> Result<LayerCounts, ReadError> {
     let classes = manifest.labels.names.len();
     let empty =
         |split| SplitStatistics { split, class_rows: vec![0; classes], ..Default::default() };
     let named = (0..manifest.splits.len()).map(|code| empty(Some(code as u16)));
     let mut counts: Vec<SplitStatistics> = named.chain([empty(None)]).collect();
     let unassigned = counts.len() - 1;
+    let mut found = LayerCounts::default();
     for_each_batch(manifest, store, &mut |dataset, index| {
         let labels = dataset.labels(index)?;
         let splits = dataset.splits(index)?;
@@ -40,10 +61,19 @@ pub(crate) fn split_statistics(
                 count.class_rows[code as usize] += 1;
             }
         }
+        if let Some(weights) = dataset.weights(index)? {
+            found.weighted_rows += (weights.len() - weights.null_count()) as u64;
+            let weightless = weights.iter().filter(|weight| *weight == Some(0.0));
+            found.weightless_rows += weightless.count() as u64;
+        }
+        if let Some(shares) = dataset.shares(index, &labels)? {
+            found.probabilistic_rows += (shares.len() - shares.null_count()) as u64;
+        }
         Ok::<_, ReadError>(())
     })?;
     counts.retain(|count| count.rows > 0);
-    Ok(counts)
+    found.splits = counts;
+    Ok(found)
 }
 
 /// Rows whose text is not blank and stands in an earlier row too.

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::UInt32Type;
+use arrow_array::types::{Float32Type, UInt32Type};
 use arrow_array::{
-    Array, ArrayRef, LargeStringArray, ListArray, RecordBatch, UInt16Array, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, ArrowPrimitiveType, Float32Array, LargeStringArray, ListArray, RecordBatch,
+    UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow_schema::{ArrowError, DataType};
 use corral_types::{BlobHash, ErrorKind, Explain};
@@ -74,6 +74,8 @@ struct Slot {
     labels: Option<Arc<IpcFile>>,
     splits: Option<Arc<IpcFile>>,
     hashes: Option<Arc<IpcFile>>,
+    weights: Option<Arc<IpcFile>>,
+    shares: Option<Arc<IpcFile>>,
     decoded: OnceLock<Batch>,
 }
 
@@ -128,6 +130,8 @@ impl Dataset {
             let labels = layer(LayerKind::Label)?;
             let splits = layer(LayerKind::Split)?;
             let hashes = layer(LayerKind::TextHash)?;
+            let weights = layer(LayerKind::Weight)?;
+            let shares = layer(LayerKind::Shares)?;
             for index in 0..data.batches() {
                 let first = first_rows.last().copied().unwrap_or(0);
                 first_rows.push(first + data.rows[index]);
@@ -138,6 +142,8 @@ impl Dataset {
                     labels: labels.clone(),
                     splits: splits.clone(),
                     hashes: hashes.clone(),
+                    weights: weights.clone(),
+                    shares: shares.clone(),
                     decoded: OnceLock::new(),
                 });
             }
@@ -250,6 +256,42 @@ impl Dataset {
         Ok(Some(splits))
     }
 
+    /// The weights of a batch; `None` when no row of the part has one.
+    pub(crate) fn weights(&self, index: usize) -> Result<Option<Float32Array>, ReadError> {
+        let slot = &self.inner.slots[index];
+        let Some(file) = &slot.weights else {
+            return Ok(None);
+        };
+        let weights: Float32Array = first_column(&file.batch(slot.index)?).as_primitive().clone();
+        if weights.iter().flatten().any(|weight| !(weight.is_finite() && weight >= 0.0)) {
+            return Err(file.damaged("a weight is not a finite number from 0 on"));
+        }
+        Ok(Some(weights))
+    }
+
+    /// The shares of the labels of a batch; `None` when no row of the part has any.
+    pub(crate) fn shares(
+        &self,
+        index: usize,
+        labels: &Labels,
+    ) -> Result<Option<ListArray>, ReadError> {
+        let slot = &self.inner.slots[index];
+        let Some(file) = &slot.shares else {
+            return Ok(None);
+        };
+        let shares: ListArray = first_column(&file.batch(slot.index)?).as_list().clone();
+        for row in (0..shares.len()).filter(|&row| shares.is_valid(row)) {
+            let of_row = list_of::<Float32Type>(&shares, row);
+            if of_row.len() != labels.codes(row).len() {
+                return Err(file.damaged("a row does not have one share a label"));
+            }
+            if !of_row.iter().all(|share| share.is_finite() && *share > 0.0) {
+                return Err(file.damaged("a share is not a finite number above 0"));
+            }
+        }
+        Ok(Some(shares))
+    }
+
     /// The hashes of the normalised texts of a batch; `None` when the version lacks them.
     pub(crate) fn text_hashes(&self, index: usize) -> Result<Option<UInt64Array>, ReadError> {
         let slot = &self.inner.slots[index];
@@ -269,12 +311,15 @@ impl Dataset {
         if columns.column(0).null_count() + columns.column(1).null_count() > 0 {
             return Err(slot.data.damaged("a row id or text is null"));
         }
+        let labels = self.labels(index)?;
         Ok(Batch {
             first_row: self.inner.first_rows[index],
             row_ids: columns.column(0).as_primitive().clone(),
             texts: columns.column(1).as_string().clone(),
-            labels: self.labels(index)?,
+            shares: self.shares(index, &labels)?,
+            labels,
             splits: self.splits(index)?,
+            weights: self.weights(index)?,
             columns,
         })
     }
@@ -316,9 +361,13 @@ fn check_layer(
         && match (kind, arity, shape) {
             (LayerKind::Label, LabelArity::Single, Some(DataType::UInt32))
             | (LayerKind::Split, _, Some(DataType::UInt16))
-            | (LayerKind::TextHash, _, Some(DataType::UInt64)) => true,
+            | (LayerKind::TextHash, _, Some(DataType::UInt64))
+            | (LayerKind::Weight, _, Some(DataType::Float32)) => true,
             (LayerKind::Label, LabelArity::Multi, Some(DataType::List(item))) => {
                 *item.data_type() == DataType::UInt32
+            }
+            (LayerKind::Shares, LabelArity::Multi, Some(DataType::List(item))) => {
+                *item.data_type() == DataType::Float32
             }
             _ => false,
         };
@@ -329,6 +378,12 @@ fn check_layer(
         return Err(file.damaged("its batches are not those of its part"));
     }
     Ok(())
+}
+
+/// The values of one list.
+fn list_of<T: ArrowPrimitiveType>(lists: &ListArray, row: usize) -> &[T::Native] {
+    let offsets = lists.value_offsets();
+    &lists.values().as_primitive::<T>().values()[offsets[row] as usize..offsets[row + 1] as usize]
 }
 
 fn first_column(batch: &RecordBatch) -> ArrayRef {
@@ -352,7 +407,9 @@ pub struct Batch {
     row_ids: UInt64Array,
     texts: LargeStringArray,
     labels: Labels,
+    shares: Option<ListArray>,
     splits: Option<UInt16Array>,
+    weights: Option<Float32Array>,
     columns: RecordBatch,
 }
 
@@ -371,11 +428,7 @@ impl Labels {
         match self {
             Self::None => &[],
             Self::Single(codes) if codes.is_valid(row) => &codes.values()[row..=row],
-            Self::Multi(lists) if lists.is_valid(row) => {
-                let offsets = lists.value_offsets();
-                let codes = lists.values().as_primitive::<UInt32Type>().values();
-                &codes[offsets[row] as usize..offsets[row + 1] as usize]
-            }
+            Self::Multi(lists) if lists.is_valid(row) => list_of::<UInt32Type>(lists, row),
             Self::Single(_) | Self::Multi(_) => &[],
         }
     }
@@ -430,6 +483,19 @@ impl Batch {
         self.labels.codes(row).first().copied()
     }
 
+    /// How likely each label of a row is, in the order of its codes, above zero and of any sum;
+    /// `None` where its labels count the same.
+    pub fn shares(&self, row: usize) -> Option<&[f32]> {
+        let shares = self.shares.as_ref()?;
+        shares.is_valid(row).then(|| list_of::<Float32Type>(shares, row))
+    }
+
+    /// What a row counts; `None` where nothing was said, which is as good as 1.
+    pub fn weight(&self, row: usize) -> Option<f32> {
+        let weights = self.weights.as_ref()?;
+        weights.is_valid(row).then(|| weights.value(row))
+    }
+
     /// The split of a row, as an index into the manifest's split names.
     pub fn split(&self, row: usize) -> Option<u16> {
         let splits = self.splits.as_ref()?;
@@ -482,6 +548,16 @@ impl Row {
     /// Label codes; empty when the row is unlabelled.
     pub fn labels(&self) -> &[u32] {
         self.batch.labels.codes(self.at)
+    }
+
+    /// See [`Batch::shares`].
+    pub fn shares(&self) -> Option<&[f32]> {
+        self.batch.shares(self.at)
+    }
+
+    /// See [`Batch::weight`].
+    pub fn weight(&self) -> Option<f32> {
+        self.batch.weight(self.at)
     }
 
     pub fn split(&self) -> Option<u16> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow_array::{
+    ArrayRef, Float32Array, ListArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array,
+};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema};
 
@@ -14,22 +16,38 @@ use crate::store::PartStore;
 
 /// A split code that stands for none while a batch is built.
 pub(crate) const NO_SPLIT: u16 = u16::MAX;
+/// A weight that stands for none while a batch is built.
+pub(crate) const NO_WEIGHT: f32 = f32::NAN;
 
 /// The schema of a layer's files.
 pub(crate) fn layer_schema(kind: LayerKind, arity: LabelArity) -> Arc<Schema> {
     let field = match (kind, arity) {
         (LayerKind::Label, LabelArity::Single) => Field::new(kind.column(), DataType::UInt32, true),
         (LayerKind::Label, LabelArity::Multi) => {
-            Field::new(kind.column(), DataType::List(list_item()), true)
+            Field::new(kind.column(), DataType::List(list_item(DataType::UInt32)), true)
         }
         (LayerKind::Split, _) => Field::new(kind.column(), DataType::UInt16, true),
         (LayerKind::TextHash, _) => Field::new(kind.column(), DataType::UInt64, false),
+        (LayerKind::Weight, _) => Field::new(kind.column(), DataType::Float32, true),
+        (LayerKind::Shares, _) => {
+            Field::new(kind.column(), DataType::List(list_item(DataType::Float32)), true)
+        }
     };
     Arc::new(Schema::new(vec![field]))
 }
 
-fn list_item() -> Arc<Field> {
-    Arc::new(Field::new_list_field(DataType::UInt32, false))
+fn list_item(data_type: DataType) -> Arc<Field> {
+    Arc::new(Field::new_list_field(data_type, false))
+}
+
+/// Lists end to end, one a row, up to its end each; an empty one is null.
+fn list_array(values: ArrayRef, ends: &[u32]) -> ArrayRef {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let filled: Vec<bool> = starts.zip(ends).map(|(start, &end)| start < end).collect();
+    let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|&end| end as i32)).collect();
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    let nulls = filled.contains(&false).then(|| NullBuffer::from(filled));
+    Arc::new(ListArray::new(list_item(values.data_type().clone()), offsets, values, nulls))
 }
 
 /// A batch of arrays that were built for its schema.
@@ -41,12 +59,11 @@ pub(crate) fn record_batch(schema: &Arc<Schema>, arrays: Vec<ArrayRef>) -> Recor
 /// A batch of the label layer: row `i` has the codes from `ends[i - 1]` to `ends[i]`; none
 /// means unlabelled. With [`LabelArity::Single`] a row has at most one.
 pub(crate) fn label_batch(codes: Vec<u32>, ends: &[u32], arity: LabelArity) -> RecordBatch {
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    let labelled: Vec<bool> = starts.zip(ends).map(|(start, &end)| start < end).collect();
-    let all = !labelled.contains(&false);
     let array: ArrayRef = match arity {
-        LabelArity::Single if all => Arc::new(UInt32Array::from(codes)),
+        LabelArity::Single if codes.len() == ends.len() => Arc::new(UInt32Array::from(codes)),
         LabelArity::Single => {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let labelled: Vec<bool> = starts.zip(ends).map(|(start, &end)| start < end).collect();
             let mut next = codes.iter().copied();
             let spread: Vec<u32> = labelled
                 .iter()
@@ -54,18 +71,7 @@ pub(crate) fn label_batch(codes: Vec<u32>, ends: &[u32], arity: LabelArity) -> R
                 .collect();
             Arc::new(UInt32Array::new(spread.into(), Some(NullBuffer::from(labelled))))
         }
-        LabelArity::Multi => {
-            let offsets: Vec<i32> =
-                std::iter::once(0).chain(ends.iter().map(|&end| end as i32)).collect();
-            let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-            let nulls = (!all).then(|| NullBuffer::from(labelled));
-            Arc::new(ListArray::new(
-                list_item(),
-                offsets,
-                Arc::new(UInt32Array::from(codes)),
-                nulls,
-            ))
-        }
+        LabelArity::Multi => list_array(Arc::new(UInt32Array::from(codes)), ends),
     };
     record_batch(&layer_schema(LayerKind::Label, arity), vec![array])
 }
@@ -82,6 +88,21 @@ pub(crate) fn split_batch(codes: Vec<u16>) -> RecordBatch {
 pub(crate) fn hash_batch(hashes: Vec<u64>) -> RecordBatch {
     let schema = layer_schema(LayerKind::TextHash, LabelArity::Single);
     record_batch(&schema, vec![Arc::new(UInt64Array::from(hashes))])
+}
+
+/// A batch of the layer of weights; [`NO_WEIGHT`] becomes null.
+pub(crate) fn weight_batch(weights: Vec<f32>) -> RecordBatch {
+    let given: Vec<bool> = weights.iter().map(|weight| !weight.is_nan()).collect();
+    let nulls = given.contains(&false).then(|| NullBuffer::from(given));
+    let array: ArrayRef = Arc::new(Float32Array::new(weights.into(), nulls));
+    record_batch(&layer_schema(LayerKind::Weight, LabelArity::Single), vec![array])
+}
+
+/// A batch of the layer of shares: row `i` has those from `ends[i - 1]` to `ends[i]`, as many as
+/// it has labels, or none.
+pub(crate) fn shares_batch(shares: Vec<f32>, ends: &[u32]) -> RecordBatch {
+    let array = list_array(Arc::new(Float32Array::from(shares)), ends);
+    record_batch(&layer_schema(LayerKind::Shares, LabelArity::Multi), vec![array])
 }
 
 /// Puts a file of a layer into the store.

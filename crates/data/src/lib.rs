@@ -37,7 +37,8 @@ pub use ipc_writer::WriteError;
 pub use limits::Limits;
 pub use manifest::{
     Column, ColumnType, FORMAT_VERSION, LABEL_COLUMN, LabelArity, LabelTable, Layer, LayerFile,
-    LayerKind, Manifest, ManifestError, Part, ROW_ID_COLUMN, SPLIT_COLUMN, Schema, TEXT_COLUMN,
+    LayerKind, Manifest, ManifestError, Part, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, Schema,
+    TEXT_COLUMN, WEIGHT_COLUMN,
 };
 pub use revise::{NewLabels, Resplit, ReviseError, relabel, resplit};
 pub use split::{DrawError, DrawFrom, DrawSplits, Fraction, canonical_split_name};

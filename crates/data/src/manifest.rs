@@ -7,14 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::Statistics;
 
-/// The format that this code writes. Older ones are read for ever, newer ones refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format that this code knows. Older ones are read for ever, newer ones refused; a
+/// manifest is written in the oldest that can say what it says, so that a version's id does not
+/// change with the code that makes it.
+pub const FORMAT_VERSION: u32 = 2;
+/// The format before weights and shares.
+const WITHOUT_WEIGHTS_AND_SHARES: u32 = 1;
 
 /// The names that parts and exports use for the columns every data set has.
 pub const ROW_ID_COLUMN: &str = "row_id";
 pub const TEXT_COLUMN: &str = "text";
 pub const LABEL_COLUMN: &str = "label";
 pub const SPLIT_COLUMN: &str = "split";
+/// Names that nobody gives to a column of another meaning: they are found again at import.
+pub const WEIGHT_COLUMN: &str = "row_weight";
+pub const SHARES_COLUMN: &str = "label_shares";
 
 /// One immutable version of a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +49,19 @@ pub struct Schema {
     pub label_column: Option<String>,
     /// What the split column was called; `None` when there was none.
     pub split_column: Option<String>,
+    /// What the column of row weights was called; `None` when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_column: Option<String>,
+    /// What the column of label shares was called; `None` when there was none. The label column
+    /// itself may have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_column: Option<String>,
     /// Every other column, in the order of the parts' files. A part may lack a column that
     /// all its rows leave empty.
     pub columns: Vec<Column>,
 }
 
-/// A column beside text, label and split.
+/// A column without a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
@@ -148,6 +162,12 @@ pub enum LayerKind {
     /// The 64-bit hash of each normalised text, `UInt64`: finds duplicates and draws splits
     /// without reading texts again.
     TextHash,
+    /// What each row counts, `Float32`; null is a row that counts 1. Since format 2.
+    Weight,
+    /// How likely each label of a row is, a list of `Float32` beside the list of its label
+    /// codes, above zero and not brought to any sum; null is a row whose labels count the same.
+    /// Since format 2, and only where rows may have several labels.
+    Shares,
 }
 
 impl LayerKind {
@@ -157,6 +177,8 @@ impl LayerKind {
             Self::Label => LABEL_COLUMN,
             Self::Split => SPLIT_COLUMN,
             Self::TextHash => "text_hash",
+            Self::Weight => WEIGHT_COLUMN,
+            Self::Shares => SHARES_COLUMN,
         }
     }
 }
@@ -190,12 +212,33 @@ impl Manifest {
             format_version: u32,
         }
         let version: Version = serde_json::from_slice(bytes).map_err(ManifestError::Parse)?;
-        if version.format_version != FORMAT_VERSION {
+        if !(WITHOUT_WEIGHTS_AND_SHARES..=FORMAT_VERSION).contains(&version.format_version) {
             return Err(ManifestError::Format { found: version.format_version });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(ManifestError::Parse)?;
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// Sets the format to the oldest that can say what this manifest says.
+    pub(crate) fn set_format(&mut self) {
+        self.format_version = self.least_format();
+    }
+
+    fn least_format(&self) -> u32 {
+        let has_columns =
+            self.schema.weight_column.is_some() || self.schema.shares_column.is_some();
+        let is_new = |layer: &Layer| matches!(layer.kind, LayerKind::Weight | LayerKind::Shares);
+        if has_columns || self.layers.iter().any(is_new) {
+            FORMAT_VERSION
+        } else {
+            WITHOUT_WEIGHTS_AND_SHARES
+        }
+    }
+
+    /// Whether rows have probabilistic labels.
+    pub fn has_shares(&self) -> bool {
+        self.layer(LayerKind::Shares).is_some()
     }
 
     /// The rows of all parts.
@@ -281,6 +324,12 @@ impl Manifest {
         {
             return inconsistent("it has two layers of one kind");
         }
+        if self.format_version < self.least_format() {
+            return inconsistent("it has weights or shares, which its format does not know");
+        }
+        if self.has_shares() && self.labels.arity != LabelArity::Multi {
+            return inconsistent("it has shares of labels of which a row has one");
+        }
         if self.splits.len() > usize::from(u16::MAX) {
             return inconsistent("it has more splits than there are codes");
         }
@@ -294,7 +343,7 @@ pub enum ManifestError {
     #[error("read a data set's manifest")]
     Parse(#[source] serde_json::Error),
     #[error(
-        "the data set's manifest has format {found}; this version reads format {FORMAT_VERSION}"
+        "the data set's manifest has format {found}; this version reads formats up to {FORMAT_VERSION}"
     )]
     Format { found: u32 },
     #[error("the data set's manifest contradicts itself: {what}")]

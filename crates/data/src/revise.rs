@@ -7,23 +7,25 @@ use std::sync::Arc;
 use arrow_array::{Array, RecordBatch};
 use corral_types::{ErrorKind, Explain};
 
-use crate::counting::{for_each_batch, split_statistics};
+use crate::counting::{for_each_batch, layer_counts};
 use crate::dataset::{Batch, Dataset, ReadError};
 use crate::ipc_writer::{IpcFileWriter, WriteError};
-use crate::layers::{NO_SPLIT, label_batch, layer_schema, put, split_batch};
+use crate::layers::{NO_SPLIT, label_batch, layer_schema, put, shares_batch, split_batch};
 use crate::limits::Limits;
 use crate::manifest::{LabelArity, Layer, LayerFile, LayerKind, Manifest};
 use crate::split::{Draw, DrawError, DrawFrom, DrawSplits, canonical_split_name};
 use crate::store::PartStore;
 
 /// What becomes of a row's labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NewLabels {
     Keep,
     Unlabelled,
     One(String),
     /// Only in a data set whose rows may have several.
     Several(Vec<String>),
+    /// How likely each label is. Only in a data set whose rows may have several.
+    Shares(Vec<(String, f32)>),
 }
 
 /// What becomes of the splits.
@@ -43,6 +45,8 @@ pub enum ReviseError {
     LabelTooLong { row_id: u64, bytes: usize, limit: usize },
     #[error("row {row_id} was given an empty label")]
     EmptyLabel { row_id: u64 },
+    #[error("row {row_id} was given the share {share}; shares are finite, from 0 on and not all 0")]
+    WrongShare { row_id: u64, share: f32 },
     #[error("the new labels name more than {limit} classes")]
     TooManyClasses { limit: usize },
     #[error("the new splits have more than {limit} names")]
@@ -60,7 +64,9 @@ pub enum ReviseError {
 impl Explain for ReviseError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::SeveralLabels { .. } | Self::EmptyLabel { .. } => ErrorKind::Invalid,
+            Self::SeveralLabels { .. } | Self::EmptyLabel { .. } | Self::WrongShare { .. } => {
+                ErrorKind::Invalid
+            }
             Self::LabelTooLong { .. }
             | Self::TooManyClasses { .. }
             | Self::TooManySplits { .. } => ErrorKind::TooLarge,
@@ -81,7 +87,8 @@ impl Explain for ReviseError {
 }
 
 /// A version with other labels. `assign` is called for every row in order. Codes of known
-/// classes stay as they are; new classes are added after them.
+/// classes stay as they are; new classes are added after them. Rows that keep their labels keep
+/// their shares, others have those they are given; weights stay as they are.
 ///
 /// # Errors
 /// When a row is given labels that it cannot have, or files cannot be read or written.
@@ -93,18 +100,22 @@ pub fn relabel(
     assign: &mut dyn FnMut(&Batch, usize) -> NewLabels,
 ) -> Result<Manifest, ReviseError> {
     let mut table = LabelNames::of(&dataset.manifest().labels.names);
-    let files = write_layer(
+    let [labels, shares] = write_layers(
         dataset.shared_manifest(),
         store,
-        LayerKind::Label,
+        [LayerKind::Label, LayerKind::Shares],
         arity,
         &mut |dataset, index| {
             let batch = dataset.batch(index)?;
             let (mut codes, mut ends) = (Vec::new(), Vec::with_capacity(batch.len()));
+            let (mut shares, mut share_ends) = (Vec::new(), Vec::with_capacity(batch.len()));
             for row in 0..batch.len() {
                 let start = codes.len();
                 match assign(&batch, row) {
-                    NewLabels::Keep => codes.extend_from_slice(batch.labels().codes(row)),
+                    NewLabels::Keep => {
+                        codes.extend_from_slice(batch.labels().codes(row));
+                        shares.extend_from_slice(batch.shares(row).unwrap_or_default());
+                    }
                     NewLabels::Unlabelled => {}
                     NewLabels::One(name) => {
                         codes.push(table.code(&name, batch.row_id(row), limits)?)
@@ -117,21 +128,37 @@ pub fn relabel(
                             }
                         }
                     }
+                    NewLabels::Shares(given) => {
+                        let row_id = batch.row_id(row);
+                        let total: f32 = given.iter().map(|(_, share)| share).sum();
+                        let is_wrong = |share: &f32| !(share.is_finite() && *share >= 0.0);
+                        let wrong = given.iter().map(|(_, share)| *share).find(is_wrong);
+                        if let Some(share) = wrong.or((total <= 0.0).then_some(total)) {
+                            return Err(ReviseError::WrongShare { row_id, share });
+                        }
+                        for (name, share) in given.iter().filter(|(_, share)| *share > 0.0) {
+                            let code = table.code(name, row_id, limits)?;
+                            add_share(&mut codes, &mut shares, start, (code, *share));
+                        }
+                    }
                 }
                 let labels = codes.len() - start;
                 if labels > 1 && arity == LabelArity::Single {
                     return Err(ReviseError::SeveralLabels { row_id: batch.row_id(row), labels });
                 }
                 ends.push(codes.len() as u32);
+                share_ends.push(shares.len() as u32);
             }
-            let any = !codes.is_empty();
-            Ok((label_batch(codes, &ends, arity), any))
+            let any = [!codes.is_empty(), !shares.is_empty() && arity == LabelArity::Multi];
+            let labels = label_batch(codes, &ends, arity);
+            Ok([(labels, any[0]), (shares_batch(shares, &share_ends), any[1])])
         },
     )?;
     let mut manifest = Manifest::clone(dataset.manifest());
     manifest.labels.names = table.names;
     manifest.labels.arity = arity;
-    replace_layer(&mut manifest, LayerKind::Label, files);
+    replace_layer(&mut manifest, LayerKind::Label, labels);
+    replace_layer(&mut manifest, LayerKind::Shares, shares);
     recount(manifest, store)
 }
 
@@ -159,10 +186,10 @@ fn assigned(
     assign: &mut dyn FnMut(&Batch, usize) -> Option<String>,
 ) -> Result<Manifest, ReviseError> {
     let mut names: Vec<String> = Vec::new();
-    let files = write_layer(
+    let [files] = write_layers(
         manifest,
         store,
-        LayerKind::Split,
+        [LayerKind::Split],
         LabelArity::Single,
         &mut |dataset, index| {
             let batch = dataset.batch(index)?;
@@ -174,7 +201,7 @@ fn assigned(
                 });
             }
             let any = codes.iter().any(|&code| code != NO_SPLIT);
-            Ok((split_batch(codes), any))
+            Ok([(split_batch(codes), any)])
         },
     )?;
     let mut manifest = Manifest::clone(manifest);
@@ -231,10 +258,10 @@ pub(crate) fn drawn(
     let codes: Vec<u16> =
         draw.names().map(|name| split_code(&mut names, &name, limits)).collect::<Result<_, _>>()?;
     let mut row_number = 0;
-    let files = write_layer(
+    let [files] = write_layers(
         manifest,
         store,
-        LayerKind::Split,
+        [LayerKind::Split],
         LabelArity::Single,
         &mut |dataset, index| {
             let splits = dataset.splits(index)?;
@@ -252,7 +279,7 @@ pub(crate) fn drawn(
                 row_number += 1;
             }
             let any = row_codes.iter().any(|&code| code != NO_SPLIT);
-            Ok((split_batch(row_codes), any))
+            Ok([(split_batch(row_codes), any)])
         },
     )?;
     let mut manifest = Manifest::clone(manifest);
@@ -309,34 +336,65 @@ impl LabelNames {
     }
 }
 
-/// Makes the batch of a layer over a batch of a part, and says whether it holds any value.
-type MakeBatch<'m> = dyn FnMut(&Dataset, usize) -> Result<(RecordBatch, bool), ReviseError> + 'm;
+/// Makes the batches of layers over a batch of a part, and says of each whether it holds any
+/// value.
+type MakeBatches<'m, const LAYERS: usize> =
+    dyn FnMut(&Dataset, usize) -> Result<[(RecordBatch, bool); LAYERS], ReviseError> + 'm;
 
-/// Writes a layer over all parts, one of them mapped at a time.
+/// The files of a layer, one entry a part.
+type LayerFiles = Vec<Option<LayerFile>>;
+
+/// Writes layers over all parts, one of them mapped at a time.
 /// A part without any value gets no file.
-fn write_layer(
+fn write_layers<const LAYERS: usize>(
     manifest: &Arc<Manifest>,
     store: &dyn PartStore,
-    kind: LayerKind,
+    kinds: [LayerKind; LAYERS],
     arity: LabelArity,
-    make: &mut MakeBatch<'_>,
-) -> Result<Vec<Option<LayerFile>>, ReviseError> {
+    make: &mut MakeBatches<'_, LAYERS>,
+) -> Result<[LayerFiles; LAYERS], ReviseError> {
     let scratch = scratch_folder(store)?;
-    let schema = layer_schema(kind, arity);
-    let mut files = Vec::with_capacity(manifest.parts.len());
+    let mut files = kinds.map(|_| Vec::with_capacity(manifest.parts.len()));
     for part in 0..manifest.parts.len() {
         let dataset = Dataset::open_parts(Arc::clone(manifest), part..part + 1, store)?;
-        let mut writer = IpcFileWriter::create(scratch.path(), &schema)?;
-        let mut any = false;
-        for index in 0..dataset.batches() {
-            let (batch, holds_value) = make(&dataset, index)?;
-            any |= holds_value;
-            writer.write(&batch)?;
+        let mut writers = Vec::with_capacity(LAYERS);
+        for kind in kinds {
+            writers.push(IpcFileWriter::create(scratch.path(), &layer_schema(kind, arity))?);
         }
-        let file = writer.finish()?;
-        files.push(if any { Some(put(file, store)?) } else { None });
+        let mut any = [false; LAYERS];
+        for index in 0..dataset.batches() {
+            let made = make(&dataset, index)?;
+            for (at, (batch, holds_value)) in made.into_iter().enumerate() {
+                any[at] |= holds_value;
+                writers[at].write(&batch)?;
+            }
+        }
+        for ((writer, any), files) in writers.into_iter().zip(any).zip(&mut files) {
+            let file = writer.finish()?;
+            files.push(if any { Some(put(file, store)?) } else { None });
+        }
     }
     Ok(files)
+}
+
+/// Adds a label of a row whose labels begin at `start`: a class named twice has both shares. The
+/// row's shares are the last ones, as many as its labels.
+pub(crate) fn add_share(
+    codes: &mut Vec<u32>,
+    shares: &mut Vec<f32>,
+    start: usize,
+    (code, share): (u32, f32),
+) {
+    match codes[start..].iter().position(|&known| known == code) {
+        Some(place) => {
+            let first = shares.len() - (codes.len() - start);
+            shares[first + place] += share;
+        }
+        None => {
+            codes.push(code);
+            shares.push(share);
+        }
+    }
 }
 
 /// A folder for the files of one operation, deleted with it.
@@ -362,9 +420,9 @@ fn replace_layer(manifest: &mut Manifest, kind: LayerKind, files: Vec<Option<Lay
 
 fn recount(manifest: Manifest, store: &dyn PartStore) -> Result<Manifest, ReviseError> {
     let manifest = Arc::new(manifest);
-    let splits = split_statistics(&manifest, store)?;
+    let counts = layer_counts(&manifest, store)?;
     let mut manifest = Arc::unwrap_or_clone(manifest);
-    manifest.statistics.unlabelled_rows = splits.iter().map(|split| split.unlabelled_rows).sum();
-    manifest.statistics.splits = splits;
+    counts.set(&mut manifest.statistics);
+    manifest.set_format();
     Ok(manifest)
 }

@@ -18,6 +18,15 @@ pub struct Statistics {
     /// of that form, so among a hundred million rows a chance meeting is expected 0.0003 times.
     pub duplicate_rows: u64,
     pub unlabelled_rows: u64,
+    /// Rows with a weight of their own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weighted_rows: u64,
+    /// Rows whose weight is zero: nothing is learnt from them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weightless_rows: u64,
+    /// Rows with shares of their labels.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub probabilistic_rows: u64,
     /// One entry for each split that has rows, in the order of the manifest's split names,
     /// then one for the rows without a split if there are any.
     pub splits: Vec<SplitStatistics>,
@@ -26,6 +35,10 @@ pub struct Statistics {
     /// Lengths of texts in words: runs of anything but white space. An approximation for
     /// scripts that write without spaces.
     pub words: LengthHistogram,
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The rows of one split, by class.

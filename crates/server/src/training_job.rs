@@ -55,7 +55,8 @@ pub const MAX_MILLI_CPU: u32 = 8_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelTask {
-    /// By the data set: all of them hold where rows have several.
+    /// By the data set: all of them hold where rows have several, unless shares say how likely
+    /// each is.
     #[default]
     Auto,
     /// One class is right; any that the row names is.
@@ -91,13 +92,16 @@ pub struct TrainPayload {
 }
 
 impl TrainPayload {
-    /// Whether rows may have several labels that all hold.
-    pub fn label_kind(&self, arity: LabelArity) -> LabelKind {
-        match (self.task, arity) {
-            (LabelTask::AllOf, _) | (LabelTask::Auto, LabelArity::Multi) => LabelKind::MultiLabel,
-            (LabelTask::AnyOf, _) | (LabelTask::Auto, LabelArity::Single) => {
-                LabelKind::SingleChoice
-            }
+    /// Whether rows of a data set, if there is one, may have several labels that all hold.
+    /// Shares say how likely each of them is to be the right one.
+    pub fn label_kind(&self, manifest: Option<&Manifest>) -> LabelKind {
+        let all_hold = |manifest: &Manifest| {
+            manifest.labels.arity == LabelArity::Multi && !manifest.has_shares()
+        };
+        match self.task {
+            LabelTask::AllOf => LabelKind::MultiLabel,
+            LabelTask::Auto if manifest.is_some_and(all_hold) => LabelKind::MultiLabel,
+            LabelTask::Auto | LabelTask::AnyOf => LabelKind::SingleChoice,
         }
     }
 }
@@ -129,10 +133,9 @@ impl TrainOrder {
         let names = manifest.map_or(0, |manifest| manifest.labels.names.len());
         let classes = taxonomy.map_or(names, |loaded| loaded.taxonomy.len());
         let size = LearntSize::of(manifest, taxonomy, classes);
-        let arity = manifest.map_or(LabelArity::Single, |manifest| manifest.labels.arity);
         let embedding_width = encoder.map(|encoder| encoder.dimension as usize);
         let shape = TaskShape::expected(
-            self.payload.label_kind(arity),
+            self.payload.label_kind(manifest),
             size.rows,
             size.text_bytes,
             classes,
@@ -193,6 +196,9 @@ fn refuse_unlabelled(
             .with_hint("name a data set, a taxonomy, or both"));
     };
     let statistics = &set.manifest.statistics;
+    if statistics.weightless_rows == statistics.rows {
+        return Err(TrainError::NoWeight { rows: statistics.rows as usize }.into());
+    }
     if statistics.rows > statistics.unlabelled_rows {
         return Ok(());
     }
@@ -247,7 +253,9 @@ impl LearntSize {
 fn refuse_unknown_labels(set: &OpenSet, loaded: &LoadedTaxonomy) -> Result<(), Failure> {
     const LISTED: usize = 20;
     let labels = set.manifest.labels.names.iter().map(String::as_str);
-    let matched = loaded.taxonomy.match_labels(labels.zip(set.manifest.class_rows()));
+    // Labels that rows had once, or have with a share of zero, are none.
+    let used = labels.zip(set.manifest.class_rows()).filter(|(_, rows)| *rows > 0);
+    let matched = loaded.taxonomy.match_labels(used);
     if matched.unknown.is_empty() {
         return Ok(());
     }

@@ -28,6 +28,8 @@ pub enum TrainError {
     LabelsAsTaxonomy(#[source] TaxonomyError),
     #[error("none of the {rows} rows to learn from has a label")]
     NothingLabelled { rows: usize },
+    #[error("all {rows} labelled rows have the weight 0")]
+    NoWeight { rows: usize },
     #[error("every labelled row is of the class `{class}`; a classifier needs two classes or more")]
     OneClass { class: String },
     #[error("{texts} different labelled texts are too few to hold some out; {least} are needed")]
@@ -108,6 +110,10 @@ impl Explain for TrainError {
                 "name the label column at import (`--label COL`), label some rows (two classes with \
                  a few each are enough to begin), or give a taxonomy, whose names, descriptions \
                  and examples then say what the classes are"
+            }
+            Self::NoWeight { .. } => {
+                "rows of weight 0 are left out: give those that are to be learnt from a weight \
+                 above it, or import without naming a weight column"
             }
             Self::OneClass { .. } => "label rows of at least one more class",
             Self::TooFewTexts { .. } => "label more rows with different texts",

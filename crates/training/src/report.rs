@@ -100,6 +100,9 @@ pub struct DataSummary {
     pub labelled_test_rows: u64,
     /// Labelled rows left out because they have no text.
     pub empty_rows: u64,
+    /// Labelled rows left out because their weight is zero, those of the test split too.
+    #[serde(default)]
+    pub weightless_rows: u64,
     /// Rows learnt from whose text an earlier one has.
     pub duplicate_rows: u64,
     pub classes: u64,

@@ -1,14 +1,17 @@
 //! `corral dataset`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use corral_data::{SHARES_COLUMN, WEIGHT_COLUMN};
 use corral_server::api::{DatasetDetail, DatasetSummary, ImportAnswer, ImportQuery, Page, Rows};
 use corral_types::{ErrorKind, Failure, display_bytes};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
+use serde_json::Value;
 use tokio_util::io::ReaderStream;
 
 use super::{Context, Versioned};
@@ -66,9 +69,16 @@ pub struct ImportArgs {
     /// The column that holds the text
     #[arg(long, value_name = "COLUMN")]
     text: Option<String>,
-    /// The column that holds the label or the list of labels
+    /// The column that holds the label, the list of labels, or an object of labels and how
+    /// likely each is, as in {"billing": 0.7, "other": 0.3}
     #[arg(long, value_name = "COLUMN")]
     label: Option<String>,
+    /// The column that holds how likely each label of a row's list is: a list as long
+    #[arg(long, value_name = "COLUMN")]
+    shares: Option<String>,
+    /// The column that says what a row counts: 0 leaves it out, and 1 is usual
+    #[arg(long, value_name = "COLUMN")]
+    weight: Option<String>,
     /// The column that names the split
     #[arg(long, value_name = "COLUMN")]
     split: Option<String>,
@@ -149,21 +159,7 @@ pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<(
                 .query(&name.query())
                 .query(&[("limit", rows)]);
             let rows: Rows = client.json(request).await?;
-            context.output.show(&rows, |rows| {
-                let lines = rows.rows.iter().map(|row| {
-                    let cell = |key: &str| match row.get(key) {
-                        None | Some(serde_json::Value::Null) => String::new(),
-                        Some(serde_json::Value::String(text)) => shorten(text),
-                        Some(serde_json::Value::Array(items)) => {
-                            let words = items.iter().filter_map(|item| item.as_str());
-                            words.collect::<Vec<_>>().join(", ")
-                        }
-                        Some(other) => other.to_string(),
-                    };
-                    [cell("row_id"), cell("split"), cell("labels"), cell("text")]
-                });
-                table(["#row", "split", "labels", "text"], lines)
-            });
+            context.output.show(&rows, first_rows);
             Ok(())
         }
         DatasetCommand::Export { name, format, output } => {
@@ -191,6 +187,8 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
     let query = ImportQuery {
         text: args.text,
         label: args.label,
+        shares: args.shares,
+        weight: args.weight,
         split: args.split,
         format: args.format,
         delimiter: args.delimiter,
@@ -258,6 +256,9 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
                 text += &format!("  {problem}\n");
             }
         }
+        for note in &report.notes {
+            text += &format!("{note}\n");
+        }
         text + "\n" + &describe(&answer.dataset)
     });
     Ok(())
@@ -299,6 +300,35 @@ fn split_and_path(argument: &str) -> (Option<String>, PathBuf) {
     }
 }
 
+fn first_rows(rows: &Rows) -> String {
+    let cell = |row: &BTreeMap<String, Value>, key: &str| match row.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => shorten(text),
+        Some(other) => other.to_string(),
+    };
+    let labels = |row: &BTreeMap<String, Value>| {
+        let shares = row.get(SHARES_COLUMN).and_then(Value::as_array);
+        let names = row.get("labels").and_then(Value::as_array).into_iter().flatten();
+        let shared = names.filter_map(Value::as_str).enumerate().map(|(at, name)| {
+            let share = shares.and_then(|shares| shares.get(at));
+            share.map_or_else(|| name.to_owned(), |share| format!("{name} {share}"))
+        });
+        shared.collect::<Vec<_>>().join(", ")
+    };
+    let rows = &rows.rows;
+    if rows.iter().any(|row| row.contains_key(WEIGHT_COLUMN)) {
+        let lines = rows.iter().map(|row| {
+            let weight = cell(row, WEIGHT_COLUMN);
+            [cell(row, "row_id"), cell(row, "split"), weight, labels(row), cell(row, "text")]
+        });
+        return table(["#row", "split", "#weight", "labels", "text"], lines);
+    }
+    let lines = rows
+        .iter()
+        .map(|row| [cell(row, "row_id"), cell(row, "split"), labels(row), cell(row, "text")]);
+    table(["#row", "split", "labels", "text"], lines)
+}
+
 fn describe(set: &DatasetDetail) -> String {
     let columns: Vec<_> =
         set.columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect();
@@ -312,6 +342,12 @@ fn describe(set: &DatasetDetail) -> String {
         .collect();
     let lengths: Vec<_> =
         set.text_chars.iter().map(|q| format!("{}% {}", q.percent, count(q.value))).collect();
+    let weights = match (set.weighted_rows, set.weightless_rows) {
+        (0, _) => "none".to_owned(),
+        (weighted, weightless) => {
+            format!("on {} rows, 0 on {}", count(weighted), count(weightless))
+        }
+    };
     let mut text = fields([
         ("data set", format!("{}@{}", set.name, set.version)),
         ("manifest", set.manifest.clone()),
@@ -325,9 +361,14 @@ fn describe(set: &DatasetDetail) -> String {
             format!(
                 "{}{}",
                 count(set.classes.len() as u64),
-                if set.multi_label { ", several a row" } else { "" }
+                match (set.multi_label, set.probabilistic_rows) {
+                    (false, _) => String::new(),
+                    (true, 0) => ", several a row".to_owned(),
+                    (true, rows) => format!(", with shares on {} rows", count(rows)),
+                }
             ),
         ),
+        ("weights", weights),
         ("unlabelled", count(set.unlabelled_rows)),
         ("duplicates", count(set.duplicate_rows)),
         ("empty texts", count(set.empty_texts)),

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::builder::{LargeStringBuilder, ListBuilder};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array, new_null_array};
+use arrow_array::builder::{Float32Builder, LargeStringBuilder, ListBuilder};
+use arrow_array::{ArrayRef, BooleanArray, Float32Array, RecordBatch, UInt64Array, new_null_array};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
@@ -15,7 +15,8 @@ use parquet::file::properties::WriterProperties;
 use super::{ExportError, ExportFormat, Selection};
 use crate::dataset::{Batch, Dataset};
 use crate::manifest::{
-    ColumnType, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
+    ColumnType, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
+    WEIGHT_COLUMN,
 };
 
 pub(super) fn write_parquet(
@@ -90,8 +91,15 @@ fn export_schema(dataset: &Dataset, selection: &Selection) -> SchemaRef {
         };
         fields.push(Field::new(LABEL_COLUMN, label, true));
     }
+    if selection.shares {
+        let shares = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+        fields.push(Field::new(SHARES_COLUMN, shares, true));
+    }
     if selection.splits {
         fields.push(Field::new(SPLIT_COLUMN, DataType::LargeUtf8, true));
+    }
+    if selection.weights {
+        fields.push(Field::new(WEIGHT_COLUMN, DataType::Float32, true));
     }
     for column in &manifest.schema.columns {
         let data_type = match column.column_type {
@@ -136,6 +144,14 @@ fn arrays(
             }
         });
     }
+    if selection.shares {
+        let mut builder = ListBuilder::new(Float32Builder::new());
+        for row in 0..batch.len() {
+            builder.values().append_slice(batch.shares(row).unwrap_or_default());
+            builder.append(batch.shares(row).is_some());
+        }
+        arrays.push(Arc::new(builder.finish()));
+    }
     if selection.splits {
         let mut builder = LargeStringBuilder::new();
         for row in 0..batch.len() {
@@ -143,6 +159,10 @@ fn arrays(
             builder.append_option(split);
         }
         arrays.push(Arc::new(builder.finish()));
+    }
+    if selection.weights {
+        let weights = (0..batch.len()).map(|row| batch.weight(row));
+        arrays.push(Arc::new(Float32Array::from_iter(weights)));
     }
     for field in &schema.fields()[arrays.len()..] {
         arrays.push(match batch.column(field.name()) {

@@ -12,11 +12,13 @@ use arrow_schema::ArrowError;
 use corral_types::{ErrorKind, Explain, nearest};
 
 use crate::dataset::{Batch, Dataset, ReadError};
+use crate::manifest::LayerKind;
 
 /// The formats of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// RFC 4180 with LF line ends; several labels of a row as a JSON list in the field. An empty
+    /// RFC 4180 with LF line ends; several labels of a row, and their
+    /// shares, as a JSON list in the field. An empty
     /// text is quoted, a missing value is not.
     Csv,
     /// One JSON object a line.
@@ -121,8 +123,9 @@ impl Explain for ExportError {
 
 /// Writes the rows of a version, in order and in bounded memory; returns how many.
 ///
-/// The columns are `row_id` if asked for, `text`, `label` and `split` where the version has
-/// any, then the further ones. A row without a label or split has nothing there.
+/// The columns are `row_id` if asked for, `text`; `label`, `label_shares`, `split` and
+/// `row_weight` where the version has any; then the further ones. A row without one of them has
+/// nothing there.
 ///
 /// # Errors
 /// When there is no such split, the version cannot be read, or the writer fails.
@@ -146,7 +149,9 @@ struct Selection {
     split: Option<u16>,
     row_ids: bool,
     labels: bool,
+    shares: bool,
     splits: bool,
+    weights: bool,
 }
 
 impl Selection {
@@ -162,7 +167,9 @@ impl Selection {
             split: options.split.as_ref().map(code).transpose()?,
             row_ids: options.row_ids == RowIds::Include,
             labels: !manifest.labels.names.is_empty(),
+            shares: manifest.has_shares(),
             splits: !manifest.splits.is_empty(),
+            weights: manifest.layer(LayerKind::Weight).is_some(),
         })
     }
 

@@ -7,7 +7,10 @@ use memchr::{memchr2, memchr3};
 
 use super::{ExportError, Selection};
 use crate::dataset::{Batch, Dataset, Value, value_at};
-use crate::manifest::{LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SPLIT_COLUMN, TEXT_COLUMN};
+use crate::manifest::{
+    LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
+    WEIGHT_COLUMN,
+};
 
 /// What is gathered before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -36,6 +39,8 @@ pub(super) fn write_csv(
                 ExportCell::Value(Value::Bool(value)) => write!(out, "{value}")?,
                 ExportCell::RowId(id) => write!(out, "{id}")?,
                 ExportCell::Names(names) => csv_field(out, &serde_json::to_string(&names)?)?,
+                ExportCell::Shares(shares) => csv_field(out, &serde_json::to_string(&shares)?)?,
+                ExportCell::Weight(weight) => write!(out, "{weight}")?,
             }
         }
         out.write_all(b"\n")
@@ -63,6 +68,8 @@ pub(super) fn write_jsonl(
                 ExportCell::Value(Value::Bool(value)) => write!(out, "{value}")?,
                 ExportCell::RowId(id) => write!(out, "{id}")?,
                 ExportCell::Names(names) => serde_json::to_writer(&mut *out, &names)?,
+                ExportCell::Shares(shares) => serde_json::to_writer(&mut *out, shares)?,
+                ExportCell::Weight(weight) => write!(out, "{weight}")?,
             }
         }
         out.write_all(b"}\n")
@@ -103,7 +110,9 @@ pub(super) fn column_names(dataset: &Dataset, selection: &Selection) -> Vec<Stri
     names.extend(selection.row_ids.then(|| ROW_ID_COLUMN.to_owned()));
     names.push(TEXT_COLUMN.to_owned());
     names.extend(selection.labels.then(|| LABEL_COLUMN.to_owned()));
+    names.extend(selection.shares.then(|| SHARES_COLUMN.to_owned()));
     names.extend(selection.splits.then(|| SPLIT_COLUMN.to_owned()));
+    names.extend(selection.weights.then(|| WEIGHT_COLUMN.to_owned()));
     names.extend(dataset.manifest().schema.columns.iter().map(|column| column.name.clone()));
     names
 }
@@ -122,6 +131,9 @@ enum ExportCell<'a> {
     Value(Value<'a>),
     /// Several labels.
     Names(Vec<&'a str>),
+    Shares(&'a [f32]),
+    /// In the shortest form that reads back as the same.
+    Weight(f32),
 }
 
 impl<'a> ExportRow<'a> {
@@ -131,7 +143,9 @@ impl<'a> ExportRow<'a> {
             (self.selection.row_ids, Self::row_id as fn(&Self) -> ExportCell<'a>),
             (true, Self::text),
             (self.selection.labels, Self::label),
+            (self.selection.shares, Self::shares),
             (self.selection.splits, Self::split),
+            (self.selection.weights, Self::weight),
         ];
         for (present, cell) in fixed {
             match (present, column) {
@@ -164,6 +178,14 @@ impl<'a> ExportRow<'a> {
                 .map_or(ExportCell::Nothing, |name| ExportCell::Value(Value::String(name))),
             LabelArity::Multi => ExportCell::Names(names.collect()),
         }
+    }
+
+    fn shares(&self) -> ExportCell<'a> {
+        self.batch.shares(self.at).map_or(ExportCell::Nothing, ExportCell::Shares)
+    }
+
+    fn weight(&self) -> ExportCell<'a> {
+        self.batch.weight(self.at).map_or(ExportCell::Nothing, ExportCell::Weight)
     }
 
     fn split(&self) -> ExportCell<'a> {

@@ -13,7 +13,7 @@ use super::error::ImportError;
 use super::options::ImportOptions;
 use super::part_writer::DraftPart;
 use super::sink::SinkResult;
-use crate::counting::{CountError, duplicate_rows, split_statistics};
+use crate::counting::{CountError, duplicate_rows, layer_counts};
 use crate::dataset::{ReadError, column_type_of};
 use crate::ipc_file::IpcFile;
 use crate::ipc_writer::{FinishedFile, IpcFileWriter, WriteError};
@@ -43,7 +43,10 @@ pub(super) fn assemble(
     scratch: &Path,
     notes: &mut Vec<String>,
 ) -> Result<Manifest, ImportError> {
-    let mut manifest = base.cloned().unwrap_or_else(|| empty_manifest(plan, &result.columns));
+    let mut manifest = base.cloned().unwrap_or_else(|| empty_manifest(&plan, &result.columns));
+    // Rows of an append may be the first that have them.
+    manifest.schema.weight_column = manifest.schema.weight_column.or(plan.weight);
+    manifest.schema.shares_column = manifest.schema.shares_column.or(plan.shares);
     if manifest.labels.arity != result.arity {
         lift_to_lists(&mut manifest, store, scratch)?;
     }
@@ -53,6 +56,8 @@ pub(super) fn assemble(
     let mut labels = LayerFiles::of(&manifest, LayerKind::Label);
     let mut splits = LayerFiles::of(&manifest, LayerKind::Split);
     let mut hashes = LayerFiles::of(&manifest, LayerKind::TextHash);
+    let mut weights = LayerFiles::of(&manifest, LayerKind::Weight);
+    let mut shares = LayerFiles::of(&manifest, LayerKind::Shares);
     let mut widened = Vec::new();
     let mut text_bytes = 0;
     for draft in result.drafts {
@@ -67,6 +72,8 @@ pub(super) fn assemble(
         labels.push(draft_labels, store)?;
         splits.push(draft.splits, store)?;
         hashes.push(Some(draft.hashes), store)?;
+        weights.push(draft.weights, store)?;
+        shares.push(draft.shares, store)?;
         let FinishedFile { path, hash, bytes } = draft.data;
         put_path(path, &hash, store)?;
         text_bytes += draft.text_bytes;
@@ -85,7 +92,9 @@ pub(super) fn assemble(
              converted"
         ));
     }
-    manifest.layers = [labels, splits, hashes].into_iter().filter_map(LayerFiles::layer).collect();
+    let layers = [labels, splits, hashes, weights, shares];
+    manifest.layers = layers.into_iter().filter_map(LayerFiles::layer).collect();
+    manifest.set_format();
     manifest.next_row_id = result.next_row_id;
 
     let statistics = &mut manifest.statistics;
@@ -100,12 +109,10 @@ pub(super) fn assemble(
     if let Some(draw) = &options.draw {
         manifest = Arc::new(drawn(&manifest, store, &options.limits, draw).map_err(draw_error)?);
     }
-    let split_counts = split_statistics(&manifest, store)?;
+    let counts = layer_counts(&manifest, store)?;
     let mut manifest = Arc::unwrap_or_clone(manifest);
     manifest.statistics.duplicate_rows = duplicates;
-    manifest.statistics.unlabelled_rows =
-        split_counts.iter().map(|split| split.unlabelled_rows).sum();
-    manifest.statistics.splits = split_counts;
+    counts.set(&mut manifest.statistics);
     Ok(manifest)
 }
 
@@ -124,20 +131,23 @@ fn draw_error(error: ReviseError) -> ImportError {
         | ReviseError::SeveralLabels { .. }
         | ReviseError::LabelTooLong { .. }
         | ReviseError::EmptyLabel { .. }
+        | ReviseError::WrongShare { .. }
         | ReviseError::TooManyClasses { .. } => unreachable!("a draw does not touch labels"),
     }
 }
 
-fn empty_manifest(plan: ColumnPlan, columns: &[(String, ColumnType)]) -> Manifest {
+fn empty_manifest(plan: &ColumnPlan, columns: &[(String, ColumnType)]) -> Manifest {
     let columns = columns
         .iter()
         .map(|(name, column_type)| Column { name: name.clone(), column_type: *column_type });
     Manifest {
         format_version: manifest::FORMAT_VERSION,
         schema: manifest::Schema {
-            text_column: plan.text.unwrap_or_else(|| manifest::TEXT_COLUMN.to_owned()),
-            label_column: plan.label,
-            split_column: plan.split,
+            text_column: plan.text.clone().unwrap_or_else(|| manifest::TEXT_COLUMN.to_owned()),
+            label_column: plan.label.clone(),
+            split_column: plan.split.clone(),
+            weight_column: None,
+            shares_column: None,
             columns: columns.collect(),
         },
         labels: LabelTable::default(),

@@ -1,11 +1,11 @@
-//! Which column of a file is the text, the label, the split.
+//! Which column of a file is the text, the label, the split, the weight, the shares.
 
 use corral_types::nearest;
 
 use super::error::ImportError;
 use super::options::{ColumnChoice, ColumnSelection, ImportOptions};
 use crate::limits::Limits;
-use crate::manifest::{ROW_ID_COLUMN, Schema};
+use crate::manifest::{ROW_ID_COLUMN, SHARES_COLUMN, Schema, WEIGHT_COLUMN};
 
 /// The usual names, compared without case and with `_` for every separator; earlier ones win.
 const TEXT_NAMES: &[&str] = &[
@@ -54,12 +54,18 @@ const LABEL_NAMES: &[&str] = &[
 const SPLIT_NAMES: &[&str] =
     &["split", "set", "subset", "partition", "dataset_split", "data_split"];
 
+/// Only names that mean nothing else: a column `weight` may be one of parcels.
+const WEIGHT_NAMES: &[&str] = &[WEIGHT_COLUMN, "sample_weight"];
+const SHARES_NAMES: &[&str] = &[SHARES_COLUMN];
+
 /// What a column of a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Text,
     Label,
     Split,
+    Weight,
+    Shares,
     Other,
     /// A split column that the split of the whole file overrides.
     SplitOfFile,
@@ -69,7 +75,8 @@ pub(crate) enum Role {
 /// Whether a field looks like a column name: one of the usual names of a role.
 pub(crate) fn is_known_column_name(name: &str) -> bool {
     let plain = plain_name(name);
-    [TEXT_NAMES, LABEL_NAMES, SPLIT_NAMES].iter().any(|names| names.contains(&plain.as_str()))
+    let roles = [TEXT_NAMES, LABEL_NAMES, SPLIT_NAMES, WEIGHT_NAMES, SHARES_NAMES];
+    roles.iter().any(|names| names.contains(&plain.as_str()))
 }
 
 fn plain_name(name: &str) -> String {
@@ -83,6 +90,8 @@ pub(crate) struct ColumnPlan {
     pub text: Option<String>,
     pub label: Option<String>,
     pub split: Option<String>,
+    pub weight: Option<String>,
+    pub shares: Option<String>,
 }
 
 impl ColumnPlan {
@@ -92,6 +101,8 @@ impl ColumnPlan {
             text: Some(schema.text_column.clone()),
             label: schema.label_column.clone(),
             split: schema.split_column.clone(),
+            weight: schema.weight_column.clone(),
+            shares: schema.shares_column.clone(),
         })
     }
 
@@ -119,22 +130,22 @@ impl ColumnPlan {
         };
         let label = search.chosen("label", &options.label, self.label.as_deref(), LABEL_NAMES)?;
         let split = search.chosen("split", &options.split, self.split.as_deref(), SPLIT_NAMES)?;
-        let label = without_clash(label, (text, "text"), "label", &options.label, names)?;
-        let split = without_clash(split, (text, "text"), "split", &options.split, names)?;
-        if let (Some(label), Some(split)) = (label, split)
-            && label == split
-        {
-            let column = names[label].clone();
-            return Err(ImportError::ColumnWithTwoRoles {
-                column,
-                first: "label",
-                second: "split",
-            });
-        }
-        for (index, role) in [(Some(text), "text"), (label, "label"), (split, "split")] {
-            if let Some(index) = index
-                && names.iter().filter(|name| **name == names[index]).count() > 1
-            {
+        let weight =
+            search.chosen("weight", &options.weight, self.weight.as_deref(), WEIGHT_NAMES)?;
+        let shares =
+            search.chosen("shares", &options.shares, self.shares.as_deref(), SHARES_NAMES)?;
+        let mut taken = vec![(text, "text")];
+        let mut claim = |found, role, choice| {
+            let index = without_clash(found, &taken, role, choice, names)?;
+            taken.extend(index.map(|index| (index, role)));
+            Ok::<_, ImportError>(index)
+        };
+        let label = claim(label, "label", &options.label)?;
+        let split = claim(split, "split", &options.split)?;
+        let weight = claim(weight, "weight", &options.weight)?;
+        let shares = claim(shares, "shares", &options.shares)?;
+        for (index, role) in taken {
+            if names.iter().filter(|name| **name == names[index]).count() > 1 {
                 let column = names[index].clone();
                 return Err(ImportError::AmbiguousColumn { file: file.to_owned(), role, column });
             }
@@ -145,6 +156,12 @@ impl ColumnPlan {
         }
         if let (Some(split), false) = (split, has_split) {
             self.split.get_or_insert_with(|| names[split].clone());
+        }
+        if let Some(weight) = weight {
+            self.weight.get_or_insert_with(|| names[weight].clone());
+        }
+        if let Some(shares) = shares {
+            self.shares.get_or_insert_with(|| names[shares].clone());
         }
         if let ColumnSelection::Only(kept) = &options.columns {
             for wanted in kept {
@@ -158,6 +175,10 @@ impl ColumnPlan {
                 Role::Label
             } else if Some(index) == split {
                 if has_split { Role::SplitOfFile } else { Role::Split }
+            } else if Some(index) == weight {
+                Role::Weight
+            } else if Some(index) == shares {
+                Role::Shares
             } else {
                 other_role(&names[index], options)
             }
@@ -171,8 +192,7 @@ impl ColumnPlan {
         &mut self,
         name: &str,
         options: &ImportOptions,
-        has_label: bool,
-        split: SplitSource,
+        taken: RolesTaken,
     ) -> Role {
         let plain = plain_name(name);
         let is = |choice: &ColumnChoice, usual: &[&str]| match choice {
@@ -180,24 +200,42 @@ impl ColumnPlan {
             ColumnChoice::Named(wanted) => wanted == name,
             ColumnChoice::Absent => false,
         };
-        if !has_label && is(&options.label, LABEL_NAMES) {
+        if !taken.label && is(&options.label, LABEL_NAMES) {
             self.label.get_or_insert_with(|| name.to_owned());
             return Role::Label;
         }
-        if split != SplitSource::Column && is(&options.split, SPLIT_NAMES) {
-            if split == SplitSource::File {
+        if taken.split != SplitSource::Column && is(&options.split, SPLIT_NAMES) {
+            if taken.split == SplitSource::File {
                 return Role::SplitOfFile;
             }
             self.split.get_or_insert_with(|| name.to_owned());
             return Role::Split;
         }
+        if !taken.weight && is(&options.weight, WEIGHT_NAMES) {
+            self.weight.get_or_insert_with(|| name.to_owned());
+            return Role::Weight;
+        }
+        if !taken.shares && is(&options.shares, SHARES_NAMES) {
+            self.shares.get_or_insert_with(|| name.to_owned());
+            return Role::Shares;
+        }
         other_role(name, options)
     }
 }
 
+/// The roles that columns of a file have already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RolesTaken {
+    pub label: bool,
+    pub split: SplitSource,
+    pub weight: bool,
+    pub shares: bool,
+}
+
 /// Where the rows of a file have their split from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SplitSource {
+    #[default]
     Nothing,
     Column,
     /// The whole file is one split.
@@ -213,21 +251,22 @@ fn other_role(name: &str, options: &ImportOptions) -> Role {
     if kept && name != ROW_ID_COLUMN { Role::Other } else { Role::Ignored }
 }
 
-/// A column found by its usual name yields to the text; one that was named does not.
+/// A column found by its usual name yields to roles that have it; one that was named does not.
 fn without_clash(
     found: Option<usize>,
-    (taken, taken_role): (usize, &'static str),
+    taken: &[(usize, &'static str)],
     role: &'static str,
     choice: &ColumnChoice,
     names: &[String],
 ) -> Result<Option<usize>, ImportError> {
-    match (found, choice) {
-        (Some(index), ColumnChoice::Named(_)) if index == taken => {
+    let clash = taken.iter().find(|(index, _)| Some(*index) == found);
+    match (clash, choice) {
+        (Some(&(index, first)), ColumnChoice::Named(_)) => {
             let column = names[index].clone();
-            Err(ImportError::ColumnWithTwoRoles { column, first: taken_role, second: role })
+            Err(ImportError::ColumnWithTwoRoles { column, first, second: role })
         }
-        (Some(index), _) if index == taken => Ok(None),
-        (found, _) => Ok(found),
+        (Some(_), ColumnChoice::Detect | ColumnChoice::Absent) => Ok(None),
+        (None, _) => Ok(found),
     }
 }
 

@@ -23,6 +23,10 @@ pub struct ImportOptions {
     pub text: Option<String>,
     pub label: ColumnChoice,
     pub split: ColumnChoice,
+    /// The column of row weights.
+    pub weight: ColumnChoice,
+    /// The column of shares, a list as long as that of the labels.
+    pub shares: ColumnChoice,
     pub columns: ColumnSelection,
     /// Types of columns that are not to be found out. A value that is not of the type is an error.
     pub column_types: Vec<(String, ColumnType)>,

@@ -7,7 +7,10 @@ use arrow_array::{ArrayRef, LargeStringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 
 use crate::ipc_writer::{FinishedFile, IpcFileWriter, WriteError};
-use crate::layers::{NO_SPLIT, hash_batch, label_batch, layer_schema, record_batch, split_batch};
+use crate::layers::{
+    NO_SPLIT, hash_batch, label_batch, layer_schema, record_batch, shares_batch, split_batch,
+    weight_batch,
+};
 use crate::limits::Limits;
 use crate::manifest::{LabelArity, LayerKind, ROW_ID_COLUMN, TEXT_COLUMN};
 
@@ -19,8 +22,13 @@ pub(crate) struct BatchRows {
     /// The labels of all rows end to end, and where each row's end.
     pub label_codes: Vec<u32>,
     pub label_ends: Vec<u32>,
+    /// The shares of the labels of rows that have any, end to end, and where each row's end.
+    pub shares: Vec<f32>,
+    pub share_ends: Vec<u32>,
     pub arity: LabelArity,
     pub splits: Vec<u16>,
+    /// `NaN` where a row has none.
+    pub weights: Vec<f32>,
     pub hashes: Vec<u64>,
     /// Bytes of all values, for the size of the part.
     pub bytes: usize,
@@ -36,6 +44,10 @@ pub(crate) struct DraftPart {
     /// `None` when no row of the part has a split.
     pub splits: Option<FinishedFile>,
     pub hashes: FinishedFile,
+    /// `None` when no row of the part has a weight.
+    pub weights: Option<FinishedFile>,
+    /// `None` when no row of the part has shares.
+    pub shares: Option<FinishedFile>,
     pub first_row_id: u64,
     pub rows: u64,
     pub text_bytes: u64,
@@ -59,6 +71,10 @@ struct OpenPart {
     splits: IpcFileWriter,
     any_split: bool,
     hashes: IpcFileWriter,
+    weights: IpcFileWriter,
+    any_weight: bool,
+    shares: IpcFileWriter,
+    any_share: bool,
     first_row_id: u64,
     rows: u64,
     text_bytes: u64,
@@ -134,6 +150,10 @@ impl OpenPart {
             splits: layer(LayerKind::Split)?,
             any_split: false,
             hashes: layer(LayerKind::TextHash)?,
+            weights: layer(LayerKind::Weight)?,
+            any_weight: false,
+            shares: layer(LayerKind::Shares)?,
+            any_share: false,
             first_row_id,
             rows: 0,
             text_bytes: 0,
@@ -146,6 +166,8 @@ impl OpenPart {
         self.rows += rows;
         self.text_bytes += batch.texts.values().len() as u64;
         self.any_label |= !batch.label_codes.is_empty();
+        self.any_weight |= batch.weights.iter().any(|weight| !weight.is_nan());
+        self.any_share |= !batch.shares.is_empty();
         self.any_split |= batch.splits.iter().any(|&split| split != NO_SPLIT);
 
         let row_ids = UInt64Array::from_iter_values(first_row_id..first_row_id + rows);
@@ -155,12 +177,16 @@ impl OpenPart {
 
         self.labels.write(&label_batch(batch.label_codes, &batch.label_ends, self.arity))?;
         self.splits.write(&split_batch(batch.splits))?;
+        self.weights.write(&weight_batch(batch.weights))?;
+        self.shares.write(&shares_batch(batch.shares, &batch.share_ends))?;
         self.hashes.write(&hash_batch(batch.hashes))
     }
 
     fn finish(self) -> Result<DraftPart, WriteError> {
         let labels = self.labels.finish()?;
         let splits = self.splits.finish()?;
+        let weights = self.weights.finish()?;
+        let shares = self.shares.finish()?;
         Ok(DraftPart {
             data: self.data.finish()?,
             schema: self.schema,
@@ -168,6 +194,8 @@ impl OpenPart {
             arity: self.arity,
             splits: self.any_split.then_some(splits),
             hashes: self.hashes.finish()?,
+            weights: self.any_weight.then_some(weights),
+            shares: self.any_share.then_some(shares),
             first_row_id: self.first_row_id,
             rows: self.rows,
             text_bytes: self.text_bytes,

@@ -63,7 +63,7 @@ pub enum ProblemReason {
     TextType { found: &'static str },
     #[error("`{value}` is not of type {expected}")]
     ValueType { value: String, expected: ColumnType },
-    #[error("the label is {found}, not a name or a list of names")]
+    #[error("the label is {found}, not a name, a list of names or an object of shares")]
     LabelType { found: &'static str },
     #[error("a label of {bytes} bytes; a label has at most {limit_bytes}")]
     LabelTooLong { bytes: usize, limit_bytes: usize },
@@ -75,6 +75,18 @@ pub enum ProblemReason {
     SplitType { found: &'static str },
     #[error("a split name of {bytes} bytes; a name has at most {limit_bytes}")]
     SplitTooLong { bytes: usize, limit_bytes: usize },
+    #[error("the weight `{value}` is not a finite number from 0 on")]
+    WeightValue { value: String },
+    #[error("the share `{value}` is not a finite number from 0 on")]
+    ShareValue { value: String },
+    #[error("`{value}` is not a list of shares")]
+    SharesType { value: String },
+    #[error("{shares} shares for {labels} labels")]
+    ShareCount { shares: usize, labels: usize },
+    #[error("the shares of the labels are all zero")]
+    ShareSum,
+    #[error("the label itself has shares, and so has the column of shares")]
+    SharesTwice,
     #[error("the column stands twice in the row")]
     ColumnTwice,
     #[error("the data set has no such column")]
@@ -102,6 +114,12 @@ impl ProblemReason {
             Self::SeveralLabels => "several_labels",
             Self::SplitType { .. } => "split_type",
             Self::SplitTooLong { .. } => "split_too_long",
+            Self::WeightValue { .. } => "weight_value",
+            Self::ShareValue { .. } => "share_value",
+            Self::SharesType { .. } => "shares_type",
+            Self::ShareCount { .. } => "share_count",
+            Self::ShareSum => "share_sum",
+            Self::SharesTwice => "shares_twice",
             Self::ColumnTwice => "column_twice",
             Self::UnknownColumn => "unknown_column",
             Self::CellError { .. } => "cell_error",

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 pub(crate) use super::builder::Cell;
 use super::builder::{ColumnBuilder, TextValues};
-use super::columns::{ColumnPlan, Role, SplitSource};
+use super::columns::{ColumnPlan, Role, RolesTaken, SplitSource};
 use super::error::ImportError;
-use super::labels::{LabelRows, NameTable, utf8};
-use super::options::{ImportOptions, OnError};
+use super::labels::{BatchLabels, LabelRows, NameTable, SharesByName, utf8, weight_of};
+use super::options::{ColumnChoice, ImportOptions, OnError};
 use super::part_writer::{BatchRows, DraftPart, PartWriter};
 use super::problems::{Position, Problem, ProblemReason, ProblemSummary};
 use super::run::{ImportProgress, Progress};
-use crate::layers::NO_SPLIT;
-use crate::manifest::{ColumnType, LABEL_COLUMN, LabelArity, Manifest, SPLIT_COLUMN, TEXT_COLUMN};
+use crate::layers::{NO_SPLIT, NO_WEIGHT};
+use crate::manifest::{
+    ColumnType, LABEL_COLUMN, LabelArity, Manifest, SHARES_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
+    WEIGHT_COLUMN,
+};
 use crate::split::canonical_split_name;
 use crate::statistics::LengthCounter;
 use crate::text_form::{BLANK_HASH, TextForm, measure};
@@ -27,6 +30,8 @@ pub(crate) enum Target {
     Text,
     Label,
     Split,
+    Weight,
+    Shares,
     Column(usize),
     Ignored,
 }
@@ -62,13 +67,17 @@ pub(crate) struct RowSink<'a> {
 
     file: String,
     file_split: Option<u16>,
-    file_has_label: bool,
-    file_has_split: bool,
+    /// The roles that columns of the file have.
+    taken: RolesTaken,
+    /// The column that says the shares, of its own or the label: they are only found wrong when
+    /// the row ends.
+    shares_column: String,
     pub counts: FileCounts,
 
     texts: TextValues,
     columns: Vec<ColumnBuilder>,
     row_splits: Vec<u16>,
+    weights: Vec<f32>,
     hashes: Vec<u64>,
     column_bytes: usize,
 
@@ -79,6 +88,8 @@ pub(crate) struct RowSink<'a> {
     /// The split of the row at hand.
     split: u16,
     has_split: bool,
+    /// The weight of the row at hand.
+    weight: f32,
     pending: Option<TextForm>,
 
     problems: ProblemSummary,
@@ -111,12 +122,13 @@ impl<'a> RowSink<'a> {
             append: base.is_some(),
             file: String::new(),
             file_split: None,
-            file_has_label: false,
-            file_has_split: false,
+            taken: RolesTaken::default(),
+            shares_column: SHARES_COLUMN.to_owned(),
             counts: FileCounts::default(),
             texts: TextValues::default(),
             columns,
             row_splits: Vec::new(),
+            weights: Vec::new(),
             hashes: Vec::new(),
             column_bytes: 0,
             labels: LabelRows::new(options, base),
@@ -124,6 +136,7 @@ impl<'a> RowSink<'a> {
             known: (0, 0),
             split: NO_SPLIT,
             has_split: false,
+            weight: NO_WEIGHT,
             pending: None,
             problems: ProblemSummary::default(),
             notes: Vec::new(),
@@ -148,13 +161,13 @@ impl<'a> RowSink<'a> {
     ) -> Result<(), ImportError> {
         file.clone_into(&mut self.file);
         self.counts = FileCounts::default();
-        self.file_has_label = false;
-        self.file_has_split = false;
+        self.taken = RolesTaken::default();
         self.file_split = None;
         if let Some(split) = split {
             let code = self.splits.code(&canonical_split_name(split)) as u16;
             self.check_tables()?;
             self.file_split = Some(code);
+            self.taken.split = SplitSource::File;
         }
         self.start_row();
         Ok(())
@@ -185,12 +198,7 @@ impl<'a> RowSink<'a> {
         plan: &mut ColumnPlan,
         name: &str,
     ) -> Result<Target, ImportError> {
-        let split = match (self.file_split, self.file_has_split) {
-            (Some(_), _) => SplitSource::File,
-            (None, true) => SplitSource::Column,
-            (None, false) => SplitSource::Nothing,
-        };
-        let role = plan.resolve_late(name, self.options, self.file_has_label, split);
+        let role = plan.resolve_late(name, self.options, self.taken);
         self.target(role, name, &mut Vec::new())
     }
 
@@ -203,12 +211,26 @@ impl<'a> RowSink<'a> {
         Ok(match role {
             Role::Text => Target::Text,
             Role::Label => {
-                self.file_has_label = true;
+                self.taken.label = true;
+                if !self.taken.shares {
+                    name.clone_into(&mut self.shares_column);
+                }
                 Target::Label
             }
             Role::Split => {
-                self.file_has_split = true;
+                self.taken.split = SplitSource::Column;
                 Target::Split
+            }
+            Role::Weight => {
+                self.taken.weight = true;
+                self.note_role(name, "what its rows count");
+                Target::Weight
+            }
+            Role::Shares => {
+                self.taken.shares = true;
+                name.clone_into(&mut self.shares_column);
+                self.note_role(name, "the shares of its labels");
+                Target::Shares
             }
             Role::SplitOfFile => {
                 let file = &self.file;
@@ -222,10 +244,22 @@ impl<'a> RowSink<'a> {
         })
     }
 
+    /// Roles that change what is learnt are told where nobody gave them.
+    fn note_role(&mut self, column: &str, role: &str) {
+        let options = self.options;
+        let is_named = [&options.weight, &options.shares]
+            .iter()
+            .any(|choice| matches!(choice, ColumnChoice::Named(named) if named == column));
+        if !is_named {
+            let file = &self.file;
+            self.notes.push(format!("{file}: column `{column}` was taken for {role}"));
+        }
+    }
+
     /// The builder of a column. A second column of one name in a file, or one named like
     /// those every data set has, gets a number after its name.
     fn column(&mut self, name: &str, taken: &mut Vec<usize>) -> Result<usize, ImportError> {
-        let reserved = [TEXT_COLUMN, LABEL_COLUMN, SPLIT_COLUMN];
+        let reserved = [TEXT_COLUMN, LABEL_COLUMN, SPLIT_COLUMN, WEIGHT_COLUMN, SHARES_COLUMN];
         let base = if name.is_empty() { "column" } else { name };
         let mut unique = base.to_owned();
         let mut number = 1;
@@ -282,6 +316,14 @@ impl<'a> RowSink<'a> {
             Target::Text => self.put_text(cell),
             Target::Label => self.labels.put(cell, self.options),
             Target::Split => self.put_split(cell),
+            Target::Weight => {
+                let weight = weight_of(cell)?.unwrap_or(NO_WEIGHT);
+                if !std::mem::replace(&mut self.weight, weight).is_nan() {
+                    return Err(ProblemReason::ColumnTwice);
+                }
+                Ok(())
+            }
+            Target::Shares => self.labels.put_shares(cell, self.options),
             Target::Column(index) => {
                 let builder = &mut self.columns[index];
                 if builder.len() > self.hashes.len() {
@@ -324,6 +366,32 @@ impl<'a> RowSink<'a> {
     /// Adds a label to the row at hand, if it is neither empty nor there already.
     pub(crate) fn add_label(&mut self, bytes: &[u8]) -> Result<(), ProblemReason> {
         self.labels.add(bytes, self.options)
+    }
+
+    /// Puts a label with its shares.
+    pub(crate) fn put_shared_labels<'n>(
+        &mut self,
+        shares: impl IntoIterator<Item = (&'n str, Option<f64>)>,
+    ) -> Result<(), ProblemReason> {
+        self.labels.begin_shares(self.options)?;
+        let mut shares = shares.into_iter();
+        shares.try_for_each(|(name, share)| self.labels.add_shared(name, share, self.options))
+    }
+
+    /// The same, from the text of a JSON object.
+    pub(crate) fn put_json_shares(&mut self, json: &str) -> Result<(), ProblemReason> {
+        let SharesByName(shares) = serde_json::from_str(json).map_err(|_| {
+            ProblemReason::LabelType { found: "an object whose values are not numbers" }
+        })?;
+        self.put_shared_labels(shares.iter().map(|(name, share)| (name.as_str(), *share)))
+    }
+
+    /// Puts the shares of the row's labels, in their order; a missing one is zero.
+    pub(crate) fn put_share_list(
+        &mut self,
+        shares: impl Iterator<Item = Option<f64>>,
+    ) -> Result<(), ProblemReason> {
+        self.labels.put_share_list(shares, self.options)
     }
 
     fn put_split(&mut self, cell: Cell<'_>) -> Result<(), ProblemReason> {
@@ -374,8 +442,12 @@ impl<'a> RowSink<'a> {
             self.take_back_row();
             return Ok(());
         }
+        if let Err(reason) = self.labels.end_row() {
+            let column = Some(self.shares_column.clone());
+            return self.reject_row_in(position(), column, reason);
+        }
         self.hashes.push(form.hash);
-        self.labels.end_row();
+        self.weights.push(self.weight);
         self.row_splits.push(self.file_split.unwrap_or(self.split));
         let rows = self.hashes.len();
         for column in &mut self.columns {
@@ -389,7 +461,7 @@ impl<'a> RowSink<'a> {
         self.counts.rows += 1;
         self.rows += 1;
         self.start_row();
-        let bytes = self.texts.bytes() + self.column_bytes + self.labels.bytes() + 16 * rows;
+        let bytes = self.texts.bytes() + self.column_bytes + self.labels.bytes() + 20 * rows;
         if rows >= self.options.limits.batch_rows || bytes >= self.options.limits.batch_bytes {
             self.flush(bytes)?;
         }
@@ -407,6 +479,8 @@ impl<'a> RowSink<'a> {
             Target::Text => Some(TEXT_COLUMN.to_owned()),
             Target::Label => Some(LABEL_COLUMN.to_owned()),
             Target::Split => Some(SPLIT_COLUMN.to_owned()),
+            Target::Weight => Some(WEIGHT_COLUMN.to_owned()),
+            Target::Shares => Some(self.shares_column.clone()),
             Target::Column(index) => Some(self.columns[index].name.clone()),
             Target::Ignored => None,
         });
@@ -464,6 +538,7 @@ impl<'a> RowSink<'a> {
         self.known = (self.labels.table.names.len(), self.splits.names.len());
         self.split = NO_SPLIT;
         self.has_split = false;
+        self.weight = NO_WEIGHT;
         self.pending = None;
     }
 
@@ -505,14 +580,17 @@ impl<'a> RowSink<'a> {
         });
         let columns = columns.collect();
         let take_u16 = std::mem::replace(&mut self.row_splits, Vec::with_capacity(rows));
-        let (label_codes, label_ends) = self.labels.take();
+        let BatchLabels { codes, ends, shares, share_ends } = self.labels.take();
         let batch = BatchRows {
             texts: self.texts.take(None),
             columns,
-            label_codes,
-            label_ends,
+            label_codes: codes,
+            label_ends: ends,
+            shares,
+            share_ends,
             arity: self.labels.arity,
             splits: take_u16,
+            weights: std::mem::replace(&mut self.weights, Vec::with_capacity(rows)),
             hashes: std::mem::replace(&mut self.hashes, Vec::with_capacity(rows)),
             bytes,
         };

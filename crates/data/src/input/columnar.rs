@@ -8,8 +8,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeListArray, LargeStringArray,
-    RecordBatch, UInt64Array,
+    MapArray, RecordBatch, StructArray, UInt64Array,
 };
+use arrow_cast::CastOptions;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -136,6 +137,19 @@ enum Values {
     Bool(BooleanArray),
     /// Labels.
     List(LargeListArray),
+    /// Shares of labels.
+    Numbers(LargeListArray),
+    /// Labels that are the fields of a struct, with their shares.
+    SharesOfFields {
+        nulls: StructArray,
+        fields: Vec<(String, Float64Array)>,
+    },
+    /// Labels that are the keys of a map, with their shares.
+    SharesOfKeys {
+        map: MapArray,
+        keys: LargeStringArray,
+        shares: Float64Array,
+    },
     /// Shown as text.
     Other(ArrayRef),
 }
@@ -172,6 +186,32 @@ impl Values {
                 let item = Arc::new(Field::new_list_field(T::LargeUtf8, true));
                 Self::List(cast(&T::LargeList(item))?.as_list::<i64>().clone())
             }
+            T::List(_)
+            | T::LargeList(_)
+            | T::FixedSizeList(..)
+            | T::ListView(_)
+            | T::LargeListView(_)
+                if target == Target::Shares =>
+            {
+                let item = Arc::new(Field::new_list_field(T::Float64, true));
+                Self::Numbers(cast(&T::LargeList(item))?.as_list::<i64>().clone())
+            }
+            T::Struct(_) if target == Target::Label => {
+                let nulls = array.as_struct().clone();
+                let fields = nulls
+                    .fields()
+                    .iter()
+                    .zip(nulls.columns())
+                    .map(|(field, column)| Ok((field.name().clone(), floats(column)?)));
+                let fields = fields.collect::<Result<Vec<_>, ArrowError>>()?;
+                Self::SharesOfFields { nulls, fields }
+            }
+            T::Map(..) if target == Target::Label => {
+                let map = array.as_map().clone();
+                let keys = arrow_cast::cast(map.keys(), &T::LargeUtf8)?;
+                let shares = floats(map.values())?;
+                Self::SharesOfKeys { keys: keys.as_string::<i64>().clone(), shares, map }
+            }
             _ => Self::Other(Arc::clone(array)),
         })
     }
@@ -183,7 +223,9 @@ impl Values {
             Self::UInt(array) => array.is_null(row),
             Self::Float(array) => array.is_null(row),
             Self::Bool(array) => array.is_null(row),
-            Self::List(array) => array.is_null(row),
+            Self::List(array) | Self::Numbers(array) => array.is_null(row),
+            Self::SharesOfFields { nulls, .. } => nulls.is_null(row),
+            Self::SharesOfKeys { map, .. } => map.is_null(row),
             Self::Other(array) => array.is_null(row),
         };
         if null {
@@ -202,13 +244,36 @@ impl Values {
                 let labels = array.value(row);
                 let labels = labels.as_string::<i64>();
                 sink.begin_label_list()?;
-                labels.iter().flatten().try_for_each(|label| sink.add_label(label.as_bytes()))
+                // A name of nothing still has its place among the shares.
+                let mut labels = labels.iter().map(Option::unwrap_or_default);
+                labels.try_for_each(|label| sink.add_label(label.as_bytes()))
+            }
+            Self::Numbers(array) => {
+                let shares = array.value(row);
+                sink.put_share_list(shares.as_primitive::<Float64Type>().iter())
+            }
+            Self::SharesOfFields { fields, .. } => {
+                let share = |shares: &Float64Array| shares.is_valid(row).then(|| shares.value(row));
+                let fields = fields.iter().map(|(name, shares)| (name.as_str(), share(shares)));
+                sink.put_shared_labels(fields.filter(|(_, share)| share.is_some()))
+            }
+            Self::SharesOfKeys { map, keys, shares } => {
+                let offsets = map.value_offsets();
+                let entries = offsets[row] as usize..offsets[row + 1] as usize;
+                let share = |at: usize| shares.is_valid(at).then(|| shares.value(at));
+                sink.put_shared_labels(entries.map(|at| (keys.value(at), share(at))))
             }
             Self::Other(array) => {
                 let refuse = || match target {
                     Target::Text => ProblemReason::TextType { found: "not text" },
                     Target::Label => ProblemReason::LabelType { found: "neither text nor number" },
                     Target::Split => ProblemReason::SplitType { found: "neither text nor number" },
+                    Target::Weight => {
+                        ProblemReason::WeightValue { value: "neither text nor number".to_owned() }
+                    }
+                    Target::Shares => {
+                        ProblemReason::SharesType { value: "neither list nor number".to_owned() }
+                    }
                     Target::Column(_) | Target::Ignored => {
                         ProblemReason::CellError { code: "a value that cannot be shown".to_owned() }
                     }
@@ -224,4 +289,11 @@ impl Values {
             }
         }
     }
+}
+
+/// Numbers of any type; what is not a number is an error, not a gap.
+fn floats(array: &ArrayRef) -> Result<Float64Array, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = arrow_cast::cast_with_options(array, &DataType::Float64, &options)?;
+    Ok(cast.as_primitive::<Float64Type>().clone())
 }

@@ -182,7 +182,7 @@ impl<'de> Visitor<'de> for &mut RowVisitor<'_, '_> {
 }
 
 /// Puts a JSON value into its column. Lists and objects are kept as their JSON text, save
-/// lists of labels.
+/// lists and objects of labels and lists of shares.
 fn put_value(sink: &mut RowSink<'_>, target: Target, json: &str) -> Result<(), ProblemReason> {
     match json.as_bytes().first() {
         Some(b'"') => {
@@ -196,10 +196,14 @@ fn put_value(sink: &mut RowSink<'_>, target: Target, json: &str) -> Result<(), P
             Target::Label => put_label_list(sink, json),
             Target::Text => Err(ProblemReason::TextType { found: "a list" }),
             Target::Split => Err(ProblemReason::SplitType { found: "a list" }),
+            Target::Weight => Err(ProblemReason::WeightValue { value: "[…]".to_owned() }),
+            Target::Shares => sink.put(target, Cell::Text(json.as_bytes())),
             Target::Column(_) | Target::Ignored => sink.put(target, Cell::Text(json.as_bytes())),
         },
         Some(b'{') => match target {
-            Target::Label => Err(ProblemReason::LabelType { found: "an object" }),
+            Target::Label => sink.put_json_shares(json),
+            Target::Weight => Err(ProblemReason::WeightValue { value: "{…}".to_owned() }),
+            Target::Shares => Err(ProblemReason::SharesType { value: "{…}".to_owned() }),
             Target::Text => Err(ProblemReason::TextType { found: "an object" }),
             Target::Split => Err(ProblemReason::SplitType { found: "an object" }),
             Target::Column(_) | Target::Ignored => sink.put(target, Cell::Text(json.as_bytes())),
@@ -227,7 +231,8 @@ fn put_label_list(sink: &mut RowSink<'_>, json: &str) -> Result<(), ProblemReaso
         let json = label.get();
         match json.as_bytes().first() {
             Some(b'"') => sink.add_label(string(json)?.as_bytes())?,
-            Some(b'n') => {}
+            // A name of nothing still has its place among the shares.
+            Some(b'n') => sink.add_label(b"")?,
             Some(b'[') => return Err(ProblemReason::LabelType { found: "a list of lists" }),
             Some(b'{') => return Err(ProblemReason::LabelType { found: "a list of objects" }),
             _ => sink.add_label(json.as_bytes())?,

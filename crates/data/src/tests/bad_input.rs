@@ -80,7 +80,7 @@ fn jsonl_problems() {
         {\"label\": \"x\"}\n\
         {\"text\": null}\n\
         {\"text\": 5}\n\
-        {\"text\": \"c\", \"label\": {\"k\": 1}}\n\
+        {\"text\": \"c\", \"label\": {\"k\": \"v\"}}\n\
         {\"text\": \"d\", \"text\": \"e\"}\n\
         {\"text\": \"f\"} trailing\n\
         {\"text\": \"\\ud800\"}\n";

@@ -76,6 +76,10 @@ fn text_formats() {
     let jsonl =
         "{\"text\": \"a\\u00e9\", \"label\": [\"x\", \"y\"], \"n\": 1.5, \"v\": {\"k\": [1]}}\n"
             .repeat(4);
+    let shared = "{\"text\": \"a\", \"label\": {\"x\": 0.5, \"y\": 1}, \"row_weight\": 0.25}\n\
+        {\"text\": \"b\", \"label\": [\"x\", \"y\"], \"label_shares\": [0.1, 0.9]}\n"
+        .repeat(3);
+    fuzz("a.jsonl", shared.as_bytes(), 400);
     fuzz("a.csv", csv.as_bytes(), 600);
     fuzz("a", csv.as_bytes(), 150);
     fuzz("a.jsonl", jsonl.as_bytes(), 600);
@@ -137,7 +141,7 @@ fn files_of_the_store() {
     let store = quick_store();
     let options = ImportOptions { limits: small_limits(), ..ImportOptions::default() };
     let jsonl: String = (0..20)
-        .map(|i| format!("{{\"text\": \"é {i}\", \"label\": [\"x{i}\", \"y\"], \"split\": \"s{}\", \"n\": {i}, \"s\": \"v\"}}\n", i % 3))
+        .map(|i| format!("{{\"text\": \"é {i}\", \"label\": [\"x{i}\", \"y\"], \"split\": \"s{}\", \"label_shares\": [0.25, 3], \"row_weight\": 0.5, \"n\": {i}, \"s\": \"v\"}}\n", i % 3))
         .collect();
     let manifest = import_bytes(&store, "a.jsonl", jsonl.as_bytes(), &options).unwrap().manifest;
     for blob in manifest.blobs() {
@@ -167,6 +171,8 @@ fn read_all(store: &FolderStore, manifest: &Manifest, blob: &str) {
                 let shown = (
                     batch.text(row),
                     batch.labels().codes(row),
+                    batch.shares(row),
+                    batch.weight(row),
                     batch.split(row),
                     batch.row_id(row),
                 );

@@ -12,6 +12,8 @@ fn row(text: &str, labels: &[&str], split: Option<&str>, values: &[&str]) -> Pla
     PlainRow {
         text: text.to_owned(),
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        shares: None,
+        weight: None,
         split: split.map(str::to_owned),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     }

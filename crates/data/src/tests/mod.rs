@@ -7,6 +7,7 @@ mod formats;
 mod real_data;
 mod round_trip;
 mod versions;
+mod weights;
 
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) struct PlainRow {
     pub text: String,
     pub labels: Vec<String>,
+    pub shares: Option<Vec<f32>>,
+    pub weight: Option<f32>,
     pub split: Option<String>,
     /// The further columns, `-` where there is nothing.
     pub values: Vec<String>,
@@ -61,6 +64,8 @@ pub(crate) fn rows(store: &FolderStore, manifest: &Manifest) -> Vec<PlainRow> {
         plain.push(PlainRow {
             text: row.text().to_owned(),
             labels: row.labels().iter().map(|&code| names[code as usize].clone()).collect(),
+            shares: row.shares().map(<[f32]>::to_vec),
+            weight: row.weight(),
             split: row.split().map(|code| manifest.splits[usize::from(code)].clone()),
             values: manifest.schema.columns.iter().map(|column| value(&column.name)).collect(),
         });
@@ -76,6 +81,11 @@ fn check_statistics(manifest: &Manifest, rows: &[PlainRow]) {
     assert_eq!(statistics.text_bytes, rows.iter().map(|row| row.text.len() as u64).sum::<u64>());
     let unlabelled = rows.iter().filter(|row| row.labels.is_empty()).count();
     assert_eq!(statistics.unlabelled_rows, unlabelled as u64);
+    let count =
+        |wanted: &dyn Fn(&PlainRow) -> bool| rows.iter().filter(|row| wanted(row)).count() as u64;
+    assert_eq!(statistics.weighted_rows, count(&|row| row.weight.is_some()));
+    assert_eq!(statistics.weightless_rows, count(&|row| row.weight == Some(0.0)));
+    assert_eq!(statistics.probabilistic_rows, count(&|row| row.shares.is_some()));
     let normal = |row: &PlainRow| {
         let lower: String = row.text.chars().flat_map(char::to_lowercase).collect();
         lower.split_whitespace().collect::<Vec<_>>().join(" ")

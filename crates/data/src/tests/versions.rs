@@ -268,7 +268,9 @@ fn random_histories_match_a_simple_model() {
                         csv += &format!("{text},{label},{split},{n}\n");
                         let filled = |text: String| (!text.is_empty()).then_some(text);
                         let (labels, split) = (filled(label).into_iter().collect(), filled(split));
-                        model.push(super::PlainRow { text, labels, split, values: vec![n] });
+                        let (shares, weight) = (None, None);
+                        let values = vec![n];
+                        model.push(super::PlainRow { text, labels, shares, weight, split, values });
                     }
                     let base = base.map(|dataset| dataset.manifest().clone());
                     let sources = vec![source("a.csv", csv.as_bytes())];
@@ -285,8 +287,8 @@ fn manifests_of_other_formats_or_without_sense_are_refused() {
     let store = FolderStore::new().unwrap();
     let manifest = import_bytes(&store, "a.csv", many(30).as_bytes(), &small()).unwrap().manifest;
     let text = String::from_utf8(manifest.to_bytes()).unwrap();
-    let newer = text.replace("\"format_version\":1", "\"format_version\":2");
-    assert!(matches!(Manifest::parse(newer.as_bytes()), Err(ManifestError::Format { found: 2 })));
+    let newer = text.replace("\"format_version\":1", "\"format_version\":3");
+    assert!(matches!(Manifest::parse(newer.as_bytes()), Err(ManifestError::Format { found: 3 })));
     assert!(matches!(Manifest::parse(b"{}"), Err(ManifestError::Parse(_))));
     let mut overlapping = manifest.clone();
     overlapping.parts[1].first_row_id = 0;

@@ -12,8 +12,13 @@ use utoipa::{IntoParams, ToSchema};
 pub struct ImportQuery {
     /// The column that holds the text.
     pub text: Option<String>,
-    /// The column that holds the label, or the list of labels.
+    /// The column that holds the label, the list of labels, or an object of labels and how
+    /// likely each is, as in `{"billing": 0.7, "other": 0.3}`.
     pub label: Option<String>,
+    /// The column that holds how likely each label of a row's list is: a list as long.
+    pub shares: Option<String>,
+    /// The column that says what a row counts: from 0, nothing, on; 1 where it is empty.
+    pub weight: Option<String>,
     /// The column that names the split of a row.
     pub split: Option<String>,
     /// `csv`, `tsv`, `jsonl`, `parquet`, `arrow`, `xlsx` or `text`.
@@ -65,6 +70,15 @@ pub struct DatasetDetail {
     pub text_column: String,
     pub multi_label: bool,
     pub unlabelled_rows: u64,
+    /// Rows that say how likely each of their labels is.
+    #[serde(default)]
+    pub probabilistic_rows: u64,
+    /// Rows with a weight of their own; those without count 1.
+    #[serde(default)]
+    pub weighted_rows: u64,
+    /// Rows of weight 0, from which nothing is learnt.
+    #[serde(default)]
+    pub weightless_rows: u64,
     pub empty_texts: u64,
     /// Rows whose text, normalised, occurred in an earlier row.
     pub duplicate_rows: u64,
@@ -136,7 +150,8 @@ pub struct ImportedFile {
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rows {
-    /// One object a row: `row_id`, `text`, `labels`, `split` and the other columns.
+    /// One object a row: `row_id`, `text`, `labels`, `split`, `label_shares` and `row_weight`
+    /// where the data set has any, and the other columns.
     pub rows: Vec<BTreeMap<String, Value>>,
 }
 

@@ -10,7 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use corral_data::{
     ColumnChoice, Compression, DrawFrom, DrawSplits, ExportFormat, ExportOptions, FileReport,
-    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, Source, Value,
+    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, SHARES_COLUMN, Source, Value,
+    WEIGHT_COLUMN,
 };
 use corral_datasets::{Datasets, ImportMode, ImportedSet, OpenSet};
 use corral_types::{Caller, ErrorKind, Failure};
@@ -161,6 +162,8 @@ fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
         text: query.text.clone(),
         label: column(&query.label),
         split: column(&query.split),
+        weight: column(&query.weight),
+        shares: column(&query.shares),
         label_separator: query.label_separator.clone(),
         on_error: match query.on_error.as_deref() {
             None | Some("fail") => OnError::Fail,
@@ -262,6 +265,21 @@ pub async fn head(
         fields.insert("labels".to_owned(), json!(names.collect::<Vec<_>>()));
         let split = row.split().map(|code| &set.manifest.splits[usize::from(code)]);
         fields.insert("split".to_owned(), json!(split));
+        if set.manifest.has_shares() {
+            fields.insert(
+                SHARES_COLUMN.to_owned(),
+                json!(
+                    row.shares().map(|shares| shares
+                        .iter()
+                        .copied()
+                        .map(as_written)
+                        .collect::<Vec<_>>())
+                ),
+            );
+        }
+        if set.manifest.statistics.weighted_rows > 0 {
+            fields.insert(WEIGHT_COLUMN.to_owned(), json!(row.weight().map(as_written)));
+        }
         for column in &set.manifest.schema.columns {
             let value = match row.value(&column.name) {
                 None => Json_::Null,
@@ -275,6 +293,11 @@ pub async fn head(
         fields
     });
     Ok(Json(Rows { rows: rows.collect() }))
+}
+
+/// The number that a person would write for it, without the digits that a wider type adds.
+fn as_written(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
 /// A version as a file.
@@ -341,6 +364,9 @@ async fn detail(datasets: &Datasets, caller: &Caller, set: &OpenSet) -> Answer<D
         text_column: manifest.schema.text_column.clone(),
         multi_label: manifest.labels.arity == LabelArity::Multi,
         unlabelled_rows: statistics.unlabelled_rows,
+        probabilistic_rows: statistics.probabilistic_rows,
+        weighted_rows: statistics.weighted_rows,
+        weightless_rows: statistics.weightless_rows,
         empty_texts: statistics.empty_texts,
         duplicate_rows: statistics.duplicate_rows,
         splits: statistics

@@ -114,13 +114,18 @@ pub fn prepare<'a>(
             }
             continue;
         };
-        if is_test {
+        if !has_weight(row) {
+            summary.weightless_rows += 1;
+        } else if is_test {
             tested.push((row, labels));
         } else if rows.texts[row].trim().is_empty() {
             empty.push(row);
-        } else if has_weight(row) {
+        } else {
             learnt.push((row, labels));
         }
+    }
+    if learnt.is_empty() && unlabelled.is_empty() && summary.weightless_rows > 0 {
+        return Err(TrainError::NoWeight { rows: summary.weightless_rows as usize });
     }
     let regime = match (learnt.is_empty(), unlabelled.is_empty()) {
         (false, _) if summary.unlabelled_rows == 0 => Regime::Labelled,

@@ -289,6 +289,7 @@ pub fn origin(out: &mut String, report: &Report) -> Result {
         ("rows learnt from", data.labelled_rows),
         ("rows without label", data.unlabelled_rows),
         ("rows without text", data.empty_rows),
+        ("labelled rows of weight 0", data.weightless_rows),
         ("rows with the text of an earlier one", data.duplicate_rows),
         ("labelled test rows", data.labelled_test_rows),
         ("texts of classes learnt from", data.class_texts),
