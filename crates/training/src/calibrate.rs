@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::rows::RowMeaning;
 use crate::targets::Targets;
 
 /// Rows by which a temperature is fitted, at most: it is one number.
@@ -110,6 +111,10 @@ fn derivatives(
                 }
                 let mean = first / total;
                 let (classes, shares) = targets.row(row as usize);
+                let shares = match targets.meaning(row as usize) {
+                    RowMeaning::AnyOf => None,
+                    RowMeaning::Likely => Some(shares),
+                };
                 let (right, spread) = right_moments(scores, classes, shares, highest, inverse);
                 let weight = f64::from(weights[row as usize]);
                 sums.0 += weight * (mean - right);
@@ -127,12 +132,12 @@ fn derivatives(
 fn right_moments(
     scores: &[f32],
     classes: &[u32],
-    shares: &[f32],
+    shares: Option<&[f32]>,
     highest: f32,
     inverse: f64,
 ) -> (f64, f64) {
     let below = |class: u32| f64::from(scores[class as usize] - highest);
-    if shares.iter().any(|&share| share != shares[0]) {
+    if let Some(shares) = shares {
         let mean = classes
             .iter()
             .zip(shares)

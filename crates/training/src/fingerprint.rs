@@ -37,11 +37,15 @@ pub fn fingerprint(
         hasher.update(text.as_bytes());
         let (classes, shares) = prepared.targets.row(row);
         hasher.update(&(classes.len() as u64).to_le_bytes());
+        hasher.update(&[prepared.targets.meaning(row) as u8]);
         for (class, share) in classes.iter().zip(shares) {
             hasher.update(&class.to_le_bytes());
             hasher.update(&share.to_le_bytes());
         }
         hasher.update(&prepared.weights[row].to_le_bytes());
+    }
+    for weight in prepared.row_counts.iter().flatten() {
+        hasher.update(&weight.to_le_bytes());
     }
     BlobHash::of(hasher.finalize().as_bytes())
 }

@@ -63,7 +63,7 @@ pub use report::{
     Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
     WeakMethod, WeakSummary, advise,
 };
-pub use rows::{LabelKind, RowLabels, Split, TrainingRows};
+pub use rows::{LabelKind, RowLabels, RowMeaning, Split, TrainingRows};
 pub use targets::Targets;
 pub use task_shape::{EmbeddingWidths, TaskShape};
 pub use train::{MODEL_FILE, TrainOutcome, train};

@@ -22,18 +22,29 @@ pub enum LabelKind {
     MultiLabel,
 }
 
+/// What the labels of one row mean, where one class is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowMeaning {
+    /// Any of them is right: the row is ambiguous, or it has one label.
+    AnyOf,
+    /// One of them is right, and shares say how likely each is. An answer is worth the share of
+    /// its class.
+    Likely,
+}
+
 /// The labels of rows, in the order of the rows.
 #[derive(Clone, Debug)]
 pub struct RowLabels {
     offsets: Vec<usize>,
     codes: Vec<u32>,
     shares: Vec<f32>,
-    labelled: Vec<bool>,
+    /// `None` for a row that nobody labelled.
+    meanings: Vec<Option<RowMeaning>>,
 }
 
 impl Default for RowLabels {
     fn default() -> Self {
-        Self { offsets: vec![0], codes: Vec::new(), shares: Vec::new(), labelled: Vec::new() }
+        Self { offsets: vec![0], codes: Vec::new(), shares: Vec::new(), meanings: Vec::new() }
     }
 }
 
@@ -44,48 +55,53 @@ impl RowLabels {
 
     /// A row that nobody labelled.
     pub fn push_unlabelled(&mut self) {
-        self.push(std::iter::empty(), false);
+        self.push(std::iter::empty(), None);
     }
 
     /// A row with one label: a position in [`TrainingRows::label_names`].
     pub fn push_one(&mut self, code: u32) {
-        self.push(std::iter::once((code, 1.0)), true);
+        self.push(std::iter::once((code, 1.0)), Some(RowMeaning::AnyOf));
     }
 
     /// A row with these labels, each counting the same. In a multi-label task the list may be
     /// empty, which says that no class applies; in a single-choice task an empty list is a row
     /// without label.
     pub fn push_several(&mut self, codes: &[u32]) {
-        self.push(codes.iter().map(|&code| (code, 1.0)), true);
+        self.push(codes.iter().map(|&code| (code, 1.0)), Some(RowMeaning::AnyOf));
     }
 
     /// A row with probabilistic labels. Shares are brought to a sum of one in a single-choice task.
     pub fn push_shares(&mut self, shares: &[(u32, f32)]) {
-        self.push(shares.iter().copied(), true);
+        self.push(shares.iter().copied(), Some(RowMeaning::Likely));
     }
 
-    fn push(&mut self, labels: impl Iterator<Item = (u32, f32)>, labelled: bool) {
+    fn push(&mut self, labels: impl Iterator<Item = (u32, f32)>, meaning: Option<RowMeaning>) {
         for (code, share) in labels {
             self.codes.push(code);
             self.shares.push(share);
         }
         self.offsets.push(self.codes.len());
-        self.labelled.push(labelled);
+        self.meanings.push(meaning);
     }
 
     /// The number of rows.
     pub fn len(&self) -> usize {
-        self.labelled.len()
+        self.meanings.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.labelled.is_empty()
+        self.meanings.is_empty()
     }
 
     /// The codes and shares of a row; `None` where nobody labelled it.
     pub fn row(&self, row: usize) -> Option<(&[u32], &[f32])> {
         let range = self.offsets[row]..self.offsets[row + 1];
-        self.labelled[row].then(|| (&self.codes[range.clone()], &self.shares[range]))
+        self.meanings[row].map(|_| (&self.codes[range.clone()], &self.shares[range]))
+    }
+
+    /// What the labels of a row mean; `None` where nobody labelled it.
+    pub fn meaning(&self, row: usize) -> Option<RowMeaning> {
+        self.meanings[row]
     }
 }
 

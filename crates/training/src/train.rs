@@ -403,10 +403,10 @@ impl Run<'_> {
         let rows: Vec<u32> = (0..prepared.test.texts.len() as u32).collect();
         Ok(Some(match prepared.kind {
             LabelKind::SingleChoice => {
-                metrics::evaluate(&ranked, &rows, &prepared.test.targets, levels)
+                metrics::evaluate(&ranked, &rows, prepared.test.answers(), levels)
             }
             LabelKind::MultiLabel => {
-                metrics::evaluate_multi_label(&ranked, &rows, &prepared.test.targets)
+                metrics::evaluate_multi_label(&ranked, &rows, prepared.test.answers())
             }
         }))
     }

@@ -262,10 +262,10 @@ impl Workbench<'_> {
     pub fn evaluate_rows(&self, ranked: &RankedRows, rows: &[u32]) -> DetailedEvaluation {
         match self.prepared.kind {
             LabelKind::SingleChoice => {
-                metrics::evaluate(ranked, rows, &self.prepared.targets, self.levels)
+                metrics::evaluate(ranked, rows, self.prepared.answers(), self.levels)
             }
             LabelKind::MultiLabel => {
-                metrics::evaluate_multi_label(ranked, rows, &self.prepared.targets)
+                metrics::evaluate_multi_label(ranked, rows, self.prepared.answers())
             }
         }
     }

@@ -5,7 +5,7 @@ use corral_training::learner::{
     BlockTargets, DenseView, FeatureRows, LANES, Lanes, Loss, SoftmaxSettings, SoftmaxTargets,
     SparseView, SvmSettings, fit_softmax, fit_svm_block,
 };
-use corral_training::metrics::{RankedRows, evaluate};
+use corral_training::metrics::{Answers, RankedRows, evaluate};
 use corral_training::{Targets, fit_sigmoid, fit_temperature};
 use serde_json::Value;
 
@@ -303,7 +303,7 @@ fn metrics_are_those_of_scikit_learn() {
     let probabilities = matrix(&golden["probabilities"]);
     let mut ranked = RankedRows::new(probabilities[0].len());
     probabilities.iter().for_each(|row| ranked.push(row));
-    let found = evaluate(&ranked, &rows, &targets, None);
+    let found = evaluate(&ranked, &rows, Answers::unweighted(&targets), None);
     let wanted = |name: &str| golden[name].as_f64().unwrap();
     let summary = &found.summary;
     for (name, value, tolerance) in [

@@ -87,6 +87,68 @@ fn a_file_becomes_an_endpoint_that_answers() {
 }
 
 #[test]
+fn weights_and_shares_reach_training_and_come_back() {
+    let corral = Corral::start();
+    let folder = tempfile::tempdir().unwrap();
+    // Of each row one copy is sure and counts, one is wrong and does not, one is unsure.
+    let mut file = String::new();
+    for line in small_dataset(300).lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let (text, label, split) = (&row["text"], row["label"].as_str().unwrap(), &row["split"]);
+        let other = if label == "billing" { "shipping" } else { "billing" };
+        let likely = json!({label: 0.75, other: 0.25});
+        for (label, weight) in
+            [(json!(label), json!(2)), (json!(other), json!(0)), (likely, json!(null))]
+        {
+            let row = json!({"text": text, "label": label, "split": split, "trust": weight});
+            file += &format!("{row}\n");
+        }
+    }
+    let path = folder.path().join("tickets.jsonl").display().to_string();
+    std::fs::write(&path, file).unwrap();
+    let imported = corral.json(&["dataset", "import", "tickets", &path, "--weight", "trust"]);
+    let set = &imported["dataset"];
+    assert_eq!((&set["rows"], &set["weighted_rows"]), (&json!(900), &json!(600)));
+    assert_eq!((&set["weightless_rows"], &set["probabilistic_rows"]), (&json!(300), &json!(300)));
+    let shown = corral.run(&["dataset", "show", "tickets"]);
+    assert!(shown.contains("on 600 rows, 0 on 300"), "{shown}");
+    let rows = corral.json(&["dataset", "head", "tickets", "-n", "3"]);
+    assert_eq!(rows["rows"][0]["row_weight"], 2.0);
+    assert_eq!(rows["rows"][2]["label_shares"], json!([0.75, 0.25]));
+    let head = corral.run(&["dataset", "head", "tickets", "-n", "3"]);
+    assert!(head.contains("WEIGHT") && head.contains(" 0.75, "), "{head}");
+
+    // What is exported is the same data set again, without a word about its columns.
+    for format in ["csv", "jsonl", "parquet", "arrow"] {
+        let copy = folder.path().join(format!("copy.{format}")).display().to_string();
+        corral.run(&["dataset", "export", "tickets", "--format", format, "-o", &copy]);
+        let again = corral.json(&["dataset", "import", &format!("copy-{format}"), &copy]);
+        for count in ["weighted_rows", "weightless_rows", "probabilistic_rows", "classes"] {
+            assert_eq!(again["dataset"][count], set[count], "{count} of {format}");
+        }
+    }
+
+    let train = ["train", "support", "--dataset", "tickets", "--wait", "--trials", "4"];
+    let trained = corral.json(&train);
+    // The test rows that count are sure of one class or three quarters sure of it.
+    let accuracy = trained["test"]["accuracy"].as_f64().unwrap();
+    assert!((0.85..0.93).contains(&accuracy), "{trained}");
+    let report = corral.json(&["model", "report", "support"]);
+    assert_eq!(report["data"]["weightless_rows"], 300);
+
+    let wrong = folder.path().join("wrong.csv").display().to_string();
+    std::fs::write(&wrong, "text,label,trust\na,x,1\nb,y,-2\n").unwrap();
+    let (code, said) = corral.fails(&["dataset", "import", "wrong", &wrong, "--weight", "trust"]);
+    let place = "line 3, column `trust`: the weight `-2`";
+    assert!(code == 2 && said.contains(place), "{said}");
+    std::fs::write(&wrong, "text,label,trust\na,x,0\nb,y,0\n").unwrap();
+    corral.run(&["dataset", "import", "weightless", &wrong, "--weight", "trust"]);
+    let (code, said) = corral.fails(&["train", "none", "--dataset", "weightless"]);
+    assert!(code == 2 && said.contains("weight 0") && said.contains("hint"), "{said}");
+    assert!(corral.stop().success());
+}
+
+#[test]
 fn wrong_requests_are_refused_by_name() {
     let corral = Corral::start();
     let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,7 @@
 use corral_taxonomy::{ClassIndex, Taxonomy};
 use serde::{Deserialize, Serialize};
 
-use super::RankedRows;
-use crate::targets::Targets;
+use super::{Answers, RankedRows};
 
 /// Accuracy when only the classes with `depth` above them matter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,14 +58,15 @@ impl Levels {
         &self,
         ranked: &RankedRows,
         rows: &[u32],
-        targets: &Targets,
+        answers: Answers<'_>,
     ) -> Vec<LevelScore> {
         (self.nodes.iter().zip(&self.counts).enumerate())
             .map(|(depth, (nodes, &count))| {
                 let mut sums = vec![0f32; count];
                 let mut sizes = vec![0u32; count];
                 nodes.iter().for_each(|&node| sizes[node as usize] += 1);
-                let hits = rows.iter().enumerate().filter(|&(at, &row)| {
+                let (mut hits, mut total) = (0f64, 0f64);
+                for (at, &row) in rows.iter().enumerate() {
                     let unkept = ranked.unkept_share(at);
                     for (sum, &size) in sums.iter_mut().zip(&sizes) {
                         *sum = size as f32 * unkept;
@@ -81,9 +81,12 @@ impl Levels {
                             best = node;
                         }
                     }
-                    targets.right(row as usize).any(|class| nodes[class as usize] as usize == best)
-                });
-                let accuracy = hits.count() as f64 / rows.len().max(1) as f64;
+                    let is_below = |class: u32| nodes[class as usize] as usize == best;
+                    let weight = answers.weight(row as usize);
+                    hits += weight * answers.targets.worth(row as usize, is_below);
+                    total += weight;
+                }
+                let accuracy = hits / total.max(f64::MIN_POSITIVE);
                 LevelScore { depth, classes: count, accuracy }
             })
             .collect()

@@ -1,9 +1,12 @@
 //! How good predictions are.
 //!
 //! Definitions follow scikit-learn where it has the metric: an average over classes takes in
-//! the classes that occur among the right answers or the predictions. A row with several right
-//! answers is a hit when the prediction is any of them; for measures by class its answer is
-//! then the predicted one, and else the first of its answers.
+//! the classes that occur among the right answers or the predictions; rows count by their
+//! weight, as with `sample_weight` there. A row with several right answers is a hit when the
+//! prediction is any of them; for measures by class its answer is then the predicted one, and
+//! else the first of its answers. A row with a probabilistic label is worth the share of the
+//! predicted class (the accuracy that is expected), and for measures by class it is a part of a
+//! row of each of its classes.
 
 mod levels;
 mod ranked;
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use levels::{LevelScore, Levels};
 pub use ranked::{KEPT_CLASSES, RankedRows};
 
+use crate::rows::RowMeaning;
 use crate::targets::Targets;
 
 /// Bins of equal width in the calibration error.
@@ -28,8 +32,8 @@ pub const MAX_CONFUSED_PAIRS: usize = 100;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     pub rows: usize,
-    /// Single choice: rows whose likeliest class is right. Multi-label: rows whose predicted
-    /// set is exactly right.
+    /// Single choice: rows whose likeliest class is right; of a row with a probabilistic label,
+    /// the share of that class. Multi-label: rows whose predicted set is exactly right.
     pub accuracy: f64,
     pub macro_f1: f64,
     /// Weighted by how often each class is right.
@@ -53,7 +57,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScore {
     pub class: u32,
-    /// Rows whose answer it is.
+    /// Rows whose answer it is, or whose likeliest answer.
     pub support: u64,
     pub predicted: u64,
     pub precision: f64,
@@ -91,58 +95,90 @@ pub struct DetailedEvaluation {
     pub reliability: Vec<ReliabilityBin>,
 }
 
-/// Evaluates a single-choice task: `ranked` row `i` is the prediction for row `rows[i]` of `targets`.
+/// The right answers of rows and what each row counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers<'a> {
+    pub targets: &'a Targets,
+    /// One for each row of `targets`; `None` when all count the same.
+    pub weights: Option<&'a [f32]>,
+}
+
+impl<'a> Answers<'a> {
+    /// Rows that all count the same.
+    pub const fn unweighted(targets: &'a Targets) -> Self {
+        Self { targets, weights: None }
+    }
+
+    fn weight(&self, row: usize) -> f64 {
+        self.weights.map_or(1.0, |weights| f64::from(weights[row]))
+    }
+}
+
+/// Evaluates a single-choice task: `ranked` row `i` is the prediction for row `rows[i]` of `answers`.
 pub fn evaluate(
     ranked: &RankedRows,
     rows: &[u32],
-    targets: &Targets,
+    answers: Answers<'_>,
     levels: Option<&Levels>,
 ) -> DetailedEvaluation {
+    let targets = answers.targets;
     let mut counts = ClassCounts::new(ranked.class_count());
     let mut bins = CalibrationBins::default();
     let mut confused: Vec<(u32, u32)> = Vec::new();
-    let (mut hits, mut top_5, mut log_loss) = (0u64, 0u64, 0f64);
+    let (mut hits, mut top_5, mut log_loss, mut total) = (0f64, 0f64, 0f64, 0f64);
     for (at, &row) in rows.iter().enumerate() {
         let row = row as usize;
+        let weight = answers.weight(row);
         let best = ranked.best(at);
-        let right = targets.right(row);
-        let is_hit = right.clone().any(|class| class == best);
-        let answer = if is_hit { Some(best) } else { targets.first(row) };
-        hits += u64::from(is_hit);
-        let (classes, probabilities) = ranked.row(at);
-        top_5 +=
-            u64::from(classes.iter().take(5).any(|kept| right.clone().any(|class| class == *kept)));
-        bins.add(probabilities[0], is_hit);
+        let worth = targets.worth(row, |class| class == best);
+        let (kept, probabilities) = ranked.row(at);
+        total += weight;
+        hits += weight * worth;
+        top_5 += weight * targets.worth(row, |class| kept.iter().take(5).any(|&k| k == class));
+        bins.add(probabilities[0], worth, weight);
         let (classes, shares) = targets.row(row);
-        log_loss -= classes
-            .iter()
-            .zip(shares)
-            .map(|(&class, &share)| {
-                f64::from(share)
-                    * f64::from(ranked.probability(at, class)).max(LEAST_PROBABILITY).ln()
-            })
-            .sum::<f64>();
-        counts.predicted[best as usize] += 1;
-        if let Some(answer) = answer {
-            counts.support[answer as usize] += 1;
-            counts.hits[answer as usize] += u64::from(is_hit);
-            if !is_hit {
-                confused.push((answer, best));
+        log_loss -= weight
+            * classes
+                .iter()
+                .zip(shares)
+                .map(|(&class, &share)| {
+                    f64::from(share)
+                        * f64::from(ranked.probability(at, class)).max(LEAST_PROBABILITY).ln()
+                })
+                .sum::<f64>();
+        counts.predicted[best as usize].add(1, weight);
+        counts.hits[best as usize] += weight * worth;
+        let first = targets.first(row);
+        let answer = match targets.meaning(row) {
+            RowMeaning::AnyOf => {
+                let answer = if worth > 0.0 { Some(best) } else { first };
+                if let Some(answer) = answer {
+                    counts.support[answer as usize].add(1, weight);
+                }
+                answer
             }
-        }
+            RowMeaning::Likely => {
+                for (&class, &share) in classes.iter().zip(shares) {
+                    let is_first = u64::from(Some(class) == first);
+                    counts.support[class as usize].add(is_first, weight * f64::from(share));
+                }
+                first
+            }
+        };
+        confused.extend(answer.filter(|&answer| answer != best).map(|answer| (answer, best)));
     }
-    let count = rows.len().max(1) as f64;
+    let mean = |sum: f64| sum / total.max(f64::MIN_POSITIVE);
     let classes = counts.scores();
     let summary = Evaluation {
         rows: rows.len(),
-        accuracy: hits as f64 / count,
+        accuracy: mean(hits),
         macro_f1: macro_f1(&classes),
-        weighted_f1: weighted_f1(&classes),
-        micro_f1: hits as f64 / count,
-        top_5: top_5 as f64 / count,
-        log_loss: Some(log_loss / count),
+        weighted_f1: counts.weighted_f1(&classes),
+        micro_f1: mean(hits),
+        top_5: mean(top_5),
+        log_loss: Some(mean(log_loss)),
         ece: bins.error(),
-        levels: levels.map_or_else(Vec::new, |levels| levels.scores(ranked, rows, targets)),
+        levels: levels.map_or_else(Vec::new, |levels| levels.scores(ranked, rows, answers)),
     };
     let confused = count_pairs(confused);
     DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }
@@ -152,23 +188,25 @@ pub fn evaluate(
 pub fn evaluate_multi_label(
     ranked: &RankedRows,
     rows: &[u32],
-    targets: &Targets,
+    answers: Answers<'_>,
 ) -> DetailedEvaluation {
     let mut counts = ClassCounts::new(ranked.class_count());
     let mut bins = CalibrationBins::default();
     let mut confused: Vec<(u32, u32)> = Vec::new();
-    let (mut exact, mut top_5) = (0u64, 0u64);
+    let (mut exact, mut top_5, mut total) = (0f64, 0f64, 0f64);
     for (at, &row) in rows.iter().enumerate() {
-        let right: Vec<u32> = targets.right(row as usize).collect();
+        let right: Vec<u32> = answers.targets.right(row as usize).collect();
+        let weight = answers.weight(row as usize);
         let (classes, probabilities) = ranked.row(at);
         let mut found = 0;
         let mut wrong = None;
         for (&class, &probability) in classes.iter().zip(probabilities) {
             let is_right = right.contains(&class);
-            bins.add(probability, is_right);
+            let worth = f64::from(u8::from(is_right));
+            bins.add(probability, worth, weight);
             if probability >= MULTI_LABEL_THRESHOLD {
-                counts.predicted[class as usize] += 1;
-                counts.hits[class as usize] += u64::from(is_right);
+                counts.predicted[class as usize].add(1, weight);
+                counts.hits[class as usize] += weight * worth;
                 found += usize::from(is_right);
                 if !is_right {
                     wrong = wrong.or(Some(class));
@@ -176,7 +214,7 @@ pub fn evaluate_multi_label(
             }
         }
         for &class in &right {
-            counts.support[class as usize] += 1;
+            counts.support[class as usize].add(1, weight);
             let is_found = classes
                 .iter()
                 .zip(probabilities)
@@ -185,20 +223,26 @@ pub fn evaluate_multi_label(
                 confused.push((class, wrong));
             }
         }
-        exact += u64::from(found == right.len() && wrong.is_none());
-        top_5 += u64::from(classes.iter().take(5).any(|class| right.contains(class)));
+        total += weight;
+        if found == right.len() && wrong.is_none() {
+            exact += weight;
+        }
+        if classes.iter().take(5).any(|class| right.contains(class)) {
+            top_5 += weight;
+        }
     }
-    let count = rows.len().max(1) as f64;
+    let mean = |sum: f64| sum / total.max(f64::MIN_POSITIVE);
     let classes = counts.scores();
-    let total = |values: &[u64]| values.iter().sum::<u64>() as f64;
-    let decided = total(&counts.support) + total(&counts.predicted);
+    let weight_of = |counts: &[Count]| counts.iter().map(|count| count.weight).sum::<f64>();
+    let decided = weight_of(&counts.support) + weight_of(&counts.predicted);
+    let hits: f64 = counts.hits.iter().sum();
     let summary = Evaluation {
         rows: rows.len(),
-        accuracy: exact as f64 / count,
+        accuracy: mean(exact),
         macro_f1: macro_f1(&classes),
-        weighted_f1: weighted_f1(&classes),
-        micro_f1: if decided > 0.0 { 2.0 * total(&counts.hits) / decided } else { 0.0 },
-        top_5: top_5 as f64 / count,
+        weighted_f1: counts.weighted_f1(&classes),
+        micro_f1: if decided > 0.0 { 2.0 * hits / decided } else { 0.0 },
+        top_5: mean(top_5),
         log_loss: None,
         ece: bins.error(),
         levels: Vec::new(),
@@ -207,45 +251,65 @@ pub fn evaluate_multi_label(
     DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }
 }
 
+/// Rows, and what they count together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    rows: u64,
+    weight: f64,
+}
+
+impl Count {
+    fn add(&mut self, rows: u64, weight: f64) {
+        self.rows += rows;
+        self.weight += weight;
+    }
+}
+
 struct ClassCounts {
-    support: Vec<u64>,
-    predicted: Vec<u64>,
-    hits: Vec<u64>,
+    support: Vec<Count>,
+    predicted: Vec<Count>,
+    /// Weights of the rows whose class was predicted.
+    hits: Vec<f64>,
 }
 
 impl ClassCounts {
     fn new(classes: usize) -> Self {
-        Self { support: vec![0; classes], predicted: vec![0; classes], hits: vec![0; classes] }
+        Self {
+            support: vec![Count::default(); classes],
+            predicted: vec![Count::default(); classes],
+            hits: vec![0.0; classes],
+        }
     }
 
     fn scores(&self) -> Vec<ClassScore> {
-        let ratio =
-            |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        let ratio = |part: f64, whole: f64| if whole == 0.0 { 0.0 } else { part / whole };
         (0..self.support.len())
-            .filter(|&class| self.support[class] + self.predicted[class] > 0)
+            .filter(|&class| self.support[class].weight + self.predicted[class].weight > 0.0)
             .map(|class| {
-                let (support, predicted, hits) =
-                    (self.support[class], self.predicted[class], self.hits[class]);
+                let (support, predicted) = (self.support[class], self.predicted[class]);
+                let hits = self.hits[class];
                 ClassScore {
                     class: class as u32,
-                    support,
-                    predicted,
-                    precision: ratio(hits, predicted),
-                    recall: ratio(hits, support),
-                    f1: ratio(2 * hits, support + predicted),
+                    support: support.rows,
+                    predicted: predicted.rows,
+                    precision: ratio(hits, predicted.weight),
+                    recall: ratio(hits, support.weight),
+                    f1: ratio(2.0 * hits, support.weight + predicted.weight),
                 }
             })
             .collect()
+    }
+
+    fn weighted_f1(&self, classes: &[ClassScore]) -> f64 {
+        let support = |class: &ClassScore| self.support[class.class as usize].weight;
+        let total: f64 = classes.iter().map(support).sum();
+        let sum: f64 = classes.iter().map(|class| class.f1 * support(class)).sum();
+        if total > 0.0 { sum / total } else { 0.0 }
     }
 }
 
 fn macro_f1(classes: &[ClassScore]) -> f64 {
     classes.iter().map(|class| class.f1).sum::<f64>() / classes.len().max(1) as f64
-}
-
-fn weighted_f1(classes: &[ClassScore]) -> f64 {
-    let support: u64 = classes.iter().map(|class| class.support).sum();
-    classes.iter().map(|class| class.f1 * class.support as f64).sum::<f64>() / support.max(1) as f64
 }
 
 fn count_pairs(mut pairs: Vec<(u32, u32)>) -> Vec<ConfusedPair> {
@@ -266,34 +330,44 @@ fn count_pairs(mut pairs: Vec<(u32, u32)>) -> Vec<ConfusedPair> {
 /// Confidence and correctness by bin of confidence.
 #[derive(Default)]
 struct CalibrationBins {
-    /// Summed confidence, hits and predictions.
-    sums: [(f64, u64, u64); CALIBRATION_BINS],
+    bins: [CalibrationBin; CALIBRATION_BINS],
+}
+
+/// Sums over predictions, each times what its row counts.
+#[derive(Default)]
+struct CalibrationBin {
+    confidence: f64,
+    worth: f64,
+    count: Count,
 }
 
 impl CalibrationBins {
-    fn add(&mut self, confidence: f32, is_hit: bool) {
+    fn add(&mut self, confidence: f32, worth: f64, weight: f64) {
         // Bins are open below and closed above, as in Guo et al. 2017.
         let confidence = f64::from(confidence);
         let bin =
             ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1;
-        let (sum, hits, count) = &mut self.sums[bin];
-        *sum += confidence;
-        *hits += u64::from(is_hit);
-        *count += 1;
+        let bin = &mut self.bins[bin];
+        bin.confidence += weight * confidence;
+        bin.worth += weight * worth;
+        bin.count.add(1, weight);
     }
 
     fn error(&self) -> f64 {
-        let off = |(confidence, hits, _): &(f64, u64, u64)| (confidence - *hits as f64).abs();
-        let count: u64 = self.sums.iter().map(|(_, _, count)| count).sum();
-        self.sums.iter().map(off).sum::<f64>() / count.max(1) as f64
+        let off = self.bins.iter().map(|bin| (bin.confidence - bin.worth).abs()).sum::<f64>();
+        let weight = self.bins.iter().map(|bin| bin.count.weight).sum::<f64>();
+        if weight > 0.0 { off / weight } else { 0.0 }
     }
 
     fn bins(&self) -> Vec<ReliabilityBin> {
-        let bin = |&(confidence, hits, rows): &(f64, u64, u64)| ReliabilityBin {
-            rows,
-            confidence: confidence / rows.max(1) as f64,
-            accuracy: hits as f64 / rows.max(1) as f64,
+        let mean = |bin: &CalibrationBin, sum: f64| {
+            if bin.count.weight > 0.0 { sum / bin.count.weight } else { 0.0 }
         };
-        self.sums.iter().map(bin).collect()
+        let bin = |bin: &CalibrationBin| ReliabilityBin {
+            rows: bin.count.rows,
+            confidence: mean(bin, bin.confidence),
+            accuracy: mean(bin, bin.worth),
+        };
+        self.bins.iter().map(bin).collect()
     }
 }

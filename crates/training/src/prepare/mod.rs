@@ -15,11 +15,12 @@ use self::labels::{check_columns, labels_of, resolve_labels, taxonomy_of_labels}
 
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
+use crate::metrics::Answers;
 use crate::options::{ClassTexts, ClassWeighting, TrainOptions};
 use crate::parents::Parents;
 use crate::random::Random;
 use crate::report::{DataSummary, Regime, Warning, WarningKind, WeakSummary};
-use crate::rows::{LabelKind, Split, TrainingRows};
+use crate::rows::{LabelKind, RowMeaning, Split, TrainingRows};
 use crate::targets::Targets;
 use crate::weak;
 
@@ -46,6 +47,9 @@ pub struct Prepared<'a> {
     pub row_ids: Vec<u64>,
     pub targets: Targets,
     pub weights: Vec<f32>,
+    /// What the rows that folds hold out count when they are scored, as they were given; `None`
+    /// when all count the same.
+    pub row_counts: Option<Vec<f32>>,
     /// Targets and weights as fits without a fold see them, by fold; empty where they are the
     /// same for all. Labels made from other labels must not know those that a fold holds out.
     pub without_fold: Vec<(Targets, Vec<f32>)>,
@@ -69,6 +73,15 @@ pub struct TestRows<'a> {
     pub texts: Vec<&'a str>,
     pub row_ids: Vec<u64>,
     pub targets: Targets,
+    /// What each row counts; `None` when all count the same.
+    pub weights: Option<Vec<f32>>,
+}
+
+impl TestRows<'_> {
+    /// What the rows are scored by.
+    pub fn answers(&self) -> Answers<'_> {
+        Answers { targets: &self.targets, weights: self.weights.as_deref() }
+    }
 }
 
 /// What a fit must not know.
@@ -202,27 +215,32 @@ pub fn prepare<'a>(
     let mut targets = Targets::new();
     let mut texts = Vec::with_capacity(learnt.len() + of_classes.len() + unlabelled.len());
     let mut weights = Vec::with_capacity(texts.capacity());
-    let to_outputs = |labels: &[(ClassIndex, f32)], targets: &mut Targets| {
+    let to_outputs = |labels: &[(ClassIndex, f32)], meaning: RowMeaning, targets: &mut Targets| {
         let mut labels: Vec<(u32, f32)> =
             labels.iter().filter_map(|&(class, share)| Some((output_of(class)?, share))).collect();
-        targets.push(&mut labels);
+        targets.push_meaning(&mut labels, meaning);
+    };
+    // Where every label holds by itself, shares have said by now which of them do.
+    let meaning_of = |row: usize| match rows.kind {
+        LabelKind::SingleChoice => rows.labels.meaning(row).unwrap_or(RowMeaning::AnyOf),
+        LabelKind::MultiLabel => RowMeaning::AnyOf,
     };
     let weight_of = |row: usize| rows.weights.as_ref().map_or(1.0, |weights| weights[row]);
     for (row, labels) in &learnt {
         texts.push(rows.texts[*row]);
         weights.push(weight_of(*row));
-        to_outputs(labels, &mut targets);
+        to_outputs(labels, meaning_of(*row), &mut targets);
     }
     for (class, text) in &of_classes {
         texts.push(*text);
         weights.push(1.0);
-        to_outputs(&[(*class, 1.0)], &mut targets);
+        to_outputs(&[(*class, 1.0)], RowMeaning::AnyOf, &mut targets);
     }
     let class_texts = learnt.len()..texts.len();
     for &row in &unlabelled {
         texts.push(rows.texts[row]);
         weights.push(weight_of(row));
-        to_outputs(&[], &mut targets);
+        to_outputs(&[], RowMeaning::AnyOf, &mut targets);
     }
     let scored = if regime == Regime::TaxonomyOnly { texts.len() } else { learnt.len() };
     let groups = groups_by_text(&texts);
@@ -237,10 +255,14 @@ pub fn prepare<'a>(
         texts: Vec::with_capacity(tested.len()),
         row_ids: row_ids(&tested),
         targets: Targets::new(),
+        weights: rows
+            .weights
+            .as_ref()
+            .map(|weights| tested.iter().map(|(row, _)| weights[*row]).collect()),
     };
     for (row, labels) in &tested {
         test.texts.push(rows.texts[*row]);
-        to_outputs(labels, &mut test.targets);
+        to_outputs(labels, meaning_of(*row), &mut test.targets);
     }
     summary.labelled_test_rows = tested.len() as u64;
     summary.classes = outputs.len() as u64;
@@ -267,16 +289,17 @@ pub fn prepare<'a>(
 
     let class_weights = match options.class_weighting {
         ClassWeighting::Equal => vec![1.0; outputs.len()],
-        ClassWeighting::Balanced => counts
-            .iter()
-            .map(|&count| learnt.len() as f32 / (outputs.len() as f32 * count.max(1) as f32))
-            .collect(),
+        ClassWeighting::Balanced => {
+            balanced_weights(&targets, &weights[..learnt.len()], outputs.len())
+        }
     };
     let row_ids = match regime {
         Regime::TaxonomyOnly => (0..scored as u64).collect(),
         _ => row_ids(&learnt),
     };
+    let is_given = rows.weights.is_some() && regime != Regime::TaxonomyOnly;
     Ok(Prepared {
+        row_counts: is_given.then(|| weights[..scored].to_vec()),
         kind: rows.kind,
         regime,
         parents: Parents::of(&taxonomy, &outputs),
@@ -299,6 +322,11 @@ pub fn prepare<'a>(
 }
 
 impl Prepared<'_> {
+    /// What rows that folds hold out are scored by.
+    pub fn answers(&self) -> Answers<'_> {
+        Answers { targets: &self.targets, weights: self.row_counts.as_deref() }
+    }
+
     /// Deals the rows to folds.
     pub fn folds(&self, count: usize, seed: u64) -> folds::Folds {
         let classes: Vec<Option<u32>> = (0..self.texts.len())
@@ -352,6 +380,18 @@ impl Prepared<'_> {
     pub fn class_id(&self, output: u32) -> &str {
         &self.taxonomy.class(self.outputs[output as usize]).id
     }
+}
+
+/// Weights by which all classes count the same: what all rows count, over what those of a class
+/// do. A class without rows counts as one that has a single row.
+fn balanced_weights(targets: &Targets, weights: &[f32], classes: usize) -> Vec<f32> {
+    let mut of_class = vec![0f32; classes];
+    for (row, weight) in weights.iter().enumerate() {
+        targets.right(row).for_each(|class| of_class[class as usize] += weight);
+    }
+    let total: f32 = weights.iter().sum();
+    let of_class = of_class.into_iter().map(|weight| if weight > 0.0 { weight } else { 1.0 });
+    of_class.map(|weight| total / (classes as f32 * weight)).collect()
 }
 
 fn rows_by_class(targets: &Targets, rows: usize, classes: usize) -> Vec<u64> {
