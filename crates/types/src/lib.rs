@@ -19,4 +19,4 @@ pub use id::{
     TaxonomyId, TokenId, UploadId, WorkerId, WorkspaceId,
 };
 pub use name::{MAX_NAME_BYTES, Name, NameError, nearest};
-pub use size::{MIB, ParseSizeError, display_bytes, parse_bytes};
+pub use size::{MIB, ParseSizeError, display_bytes, display_count, parse_bytes};

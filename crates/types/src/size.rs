@@ -1,4 +1,4 @@
-//! Byte sizes as people write and read them.
+//! Byte sizes and counts as people write and read them.
 
 /// One mebibyte in bytes.
 pub const MIB: u64 = 1 << 20;
@@ -52,6 +52,19 @@ pub fn display_bytes(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// A whole number for people, in groups of three digits.
+pub fn display_count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +97,15 @@ mod tests {
             (512 << 20, "512 MiB"),
         ] {
             assert_eq!(display_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn counts_are_written_in_groups_of_three() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (42_877, "42,877"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(display_count(number), text);
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use corral_server::api::{
     CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, Page, TokenDetail, WorkspaceDetail,
 };
-use corral_types::display_bytes;
+use corral_types::{display_bytes, display_count};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::train::parse_seconds;
 use crate::config::{SETTINGS, Secrecy};
 use crate::data_dir::DataDir;
 use crate::failure::reported;
-use crate::output::{count, fields, table};
+use crate::output::{fields, table};
 
 #[derive(Debug, Subcommand)]
 pub enum WorkspaceCommand {
@@ -149,7 +149,7 @@ pub fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<()> {
     context.output.show(&json!({"blobs": restored.blobs, "bytes": restored.bytes}), |_| {
         format!(
             "restored {} blobs, {}; run it with\n  corral up --data-dir {}",
-            count(restored.blobs),
+            display_count(restored.blobs),
             display_bytes(restored.bytes),
             args.data_dir.display()
         )
@@ -163,9 +163,9 @@ pub async fn collect(context: &Context) -> anyhow::Result<()> {
     context.output.show(&answer, |answer| {
         format!(
             "removed {} blobs, {}; kept {}",
-            count(answer.removed_blobs),
+            display_count(answer.removed_blobs),
             display_bytes(answer.removed_bytes),
-            count(answer.kept_blobs)
+            display_count(answer.kept_blobs)
         )
     });
     Ok(())

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use corral_data::{SHARES_COLUMN, WEIGHT_COLUMN};
 use corral_server::api::{DatasetDetail, DatasetSummary, ImportAnswer, ImportQuery, Page, Rows};
-use corral_types::{ErrorKind, Failure, display_bytes};
+use corral_types::{ErrorKind, Failure, display_bytes, display_count};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 use super::{Context, Versioned};
 use crate::client::Client;
 use crate::failure::refusal;
-use crate::output::{count, draws_progress, fields, table};
+use crate::output::{draws_progress, fields, table};
 
 /// Bytes read from a file at once: large enough that neither disk nor socket waits.
 const UPLOAD_BLOCK_BYTES: usize = 256 * 1024;
@@ -138,7 +138,7 @@ pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<(
                     [
                         set.name.clone(),
                         set.version.to_string(),
-                        count(set.rows),
+                        display_count(set.rows),
                         display_bytes(set.bytes),
                         set.created.clone(),
                     ]
@@ -248,10 +248,11 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
         let report = &answer.report;
         let mut text = String::new();
         for file in &report.files {
-            text += &format!("{}: {} rows, {}\n", file.file, count(file.rows), file.read_as);
+            text +=
+                &format!("{}: {} rows, {}\n", file.file, display_count(file.rows), file.read_as);
         }
         if report.skipped_rows > 0 {
-            text += &format!("\nleft out {} rows:\n", count(report.skipped_rows));
+            text += &format!("\nleft out {} rows:\n", display_count(report.skipped_rows));
             for problem in &report.problems {
                 text += &format!("  {problem}\n");
             }
@@ -337,21 +338,24 @@ fn describe(set: &DatasetDetail) -> String {
         .iter()
         .map(|split| {
             let name = if split.name.is_empty() { "(none)" } else { &split.name };
-            format!("{name} {}", count(split.rows))
+            format!("{name} {}", display_count(split.rows))
         })
         .collect();
-    let lengths: Vec<_> =
-        set.text_chars.iter().map(|q| format!("{}% {}", q.percent, count(q.value))).collect();
+    let lengths: Vec<_> = set
+        .text_chars
+        .iter()
+        .map(|q| format!("{}% {}", q.percent, display_count(q.value)))
+        .collect();
     let weights = match (set.weighted_rows, set.weightless_rows) {
         (0, _) => "none".to_owned(),
         (weighted, weightless) => {
-            format!("on {} rows, 0 on {}", count(weighted), count(weightless))
+            format!("on {} rows, 0 on {}", display_count(weighted), display_count(weightless))
         }
     };
     let mut text = fields([
         ("data set", format!("{}@{}", set.name, set.version)),
         ("manifest", set.manifest.clone()),
-        ("rows", count(set.rows)),
+        ("rows", display_count(set.rows)),
         ("size", format!("{} in {} parts", display_bytes(set.bytes), set.parts)),
         ("columns", columns.join(", ")),
         ("text", set.text_column.clone()),
@@ -360,18 +364,18 @@ fn describe(set: &DatasetDetail) -> String {
             "classes",
             format!(
                 "{}{}",
-                count(set.classes.len() as u64),
+                display_count(set.classes.len() as u64),
                 match (set.multi_label, set.probabilistic_rows) {
                     (false, _) => String::new(),
                     (true, 0) => ", several a row".to_owned(),
-                    (true, rows) => format!(", with shares on {} rows", count(rows)),
+                    (true, rows) => format!(", with shares on {} rows", display_count(rows)),
                 }
             ),
         ),
         ("weights", weights),
-        ("unlabelled", count(set.unlabelled_rows)),
-        ("duplicates", count(set.duplicate_rows)),
-        ("empty texts", count(set.empty_texts)),
+        ("unlabelled", display_count(set.unlabelled_rows)),
+        ("duplicates", display_count(set.duplicate_rows)),
+        ("empty texts", display_count(set.empty_texts)),
         ("characters", lengths.join("  ")),
     ]);
     let mut classes: Vec<_> = set.classes.iter().collect();
@@ -381,13 +385,16 @@ fn describe(set: &DatasetDetail) -> String {
         text += "\n";
         let rows = classes.iter().take(SHOWN_CLASSES).map(|(name, rows)| {
             let bar = "▇".repeat((**rows * 30).div_ceil(most) as usize);
-            [shorten(name), count(**rows), bar]
+            [shorten(name), display_count(**rows), bar]
         });
         text += &table(["class", "#rows", ""], rows);
         text += "\n";
     }
     if classes.len() > SHOWN_CLASSES {
-        text += &format!("and {} more classes\n", count((classes.len() - SHOWN_CLASSES) as u64));
+        text += &format!(
+            "and {} more classes\n",
+            display_count((classes.len() - SHOWN_CLASSES) as u64)
+        );
     }
     text
 }

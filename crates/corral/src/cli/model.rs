@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use corral_server::api::{ModelDetail, ModelSummary, Page};
 use corral_training::Report;
-use corral_types::display_bytes;
+use corral_types::{display_bytes, display_count};
 use reqwest::Method;
 
 use super::{Context, Versioned};
-use crate::output::{count, fields, table};
+use crate::output::{fields, table};
 
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
@@ -119,8 +119,8 @@ fn describe(model: &ModelDetail) -> String {
         ("model", format!("{}@{}", model.name, model.version)),
         ("hash", model.hash.clone()),
         ("size", display_bytes(model.bytes)),
-        ("classes", count(model.classes)),
-        ("members", count(model.members)),
+        ("classes", display_count(model.classes)),
+        ("members", display_count(model.members)),
         ("encoder", model.encoder.clone().unwrap_or_else(|| "none".to_owned())),
         ("created", model.created.clone()),
     ];

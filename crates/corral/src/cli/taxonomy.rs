@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 use corral_server::api::{MatchAnswer, Page, TaxonomyDetail, TaxonomySummary};
+use corral_types::display_count;
 use reqwest::Method;
 
 use super::{Context, Versioned};
-use crate::output::{count, fields, table};
+use crate::output::{fields, table};
 
 /// How many classes `show` lists before it says how many more there are.
 const SHOWN_CLASSES: usize = 40;
@@ -63,7 +64,7 @@ pub async fn run(command: TaxonomyCommand, context: &Context) -> anyhow::Result<
                     [
                         taxonomy.name.clone(),
                         taxonomy.version.to_string(),
-                        count(taxonomy.classes),
+                        display_count(taxonomy.classes),
                         taxonomy.created.clone(),
                     ]
                 });
@@ -80,7 +81,7 @@ pub async fn run(command: TaxonomyCommand, context: &Context) -> anyhow::Result<
                 });
                 text += &table(["id", "name", "parent"], rows);
                 if detail.classes.len() > SHOWN_CLASSES {
-                    let more = count((detail.classes.len() - SHOWN_CLASSES) as u64);
+                    let more = display_count((detail.classes.len() - SHOWN_CLASSES) as u64);
                     text += &format!("\nand {more} more classes; --json shows all");
                 }
                 text
@@ -95,12 +96,16 @@ pub async fn run(command: TaxonomyCommand, context: &Context) -> anyhow::Result<
             context.output.show(&answer, |answer| {
                 let mut text = format!(
                     "{} labels on {} rows are known\n",
-                    count(answer.known_labels),
-                    count(answer.known_rows)
+                    display_count(answer.known_labels),
+                    display_count(answer.known_rows)
                 );
                 if !answer.unknown.is_empty() {
                     let rows = answer.unknown.iter().map(|unknown| {
-                        [unknown.label.clone(), count(unknown.rows), unknown.nearest.join(", ")]
+                        [
+                            unknown.label.clone(),
+                            display_count(unknown.rows),
+                            unknown.nearest.join(", "),
+                        ]
                     });
                     text += "\n";
                     text += &table(["unknown label", "#rows", "nearest"], rows);
@@ -119,9 +124,9 @@ pub async fn run(command: TaxonomyCommand, context: &Context) -> anyhow::Result<
 fn describe(detail: &TaxonomyDetail) -> String {
     fields([
         ("taxonomy", format!("{}@{}", detail.name, detail.version)),
-        ("classes", count(detail.classes.len() as u64)),
-        ("leaves", count(detail.leaves)),
-        ("levels", count(detail.levels)),
+        ("classes", display_count(detail.classes.len() as u64)),
+        ("leaves", display_count(detail.leaves)),
+        ("levels", display_count(detail.levels)),
         ("hash", detail.hash.clone()),
     ])
 }

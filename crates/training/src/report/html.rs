@@ -8,7 +8,7 @@ mod tables;
 
 use std::fmt::{self, Write};
 
-use corral_types::display_bytes;
+use corral_types::{display_bytes, display_count};
 
 use self::escape::{Escaped, Name};
 use super::{Regime, Report};
@@ -80,8 +80,8 @@ fn write_head(out: &mut String, report: &Report) -> fmt::Result {
         out,
         "<p class=\"soft\">{} rows to learn from, {} classes, {} folds, {} trials by {}, seed {}; \
          ended {}</p>",
-        count(data.labelled_rows),
-        count(data.classes),
+        display_count(data.labelled_rows),
+        display_count(data.classes),
         report.folds,
         report.trials.len(),
         report.metric,
@@ -99,7 +99,10 @@ fn write_head(out: &mut String, report: &Report) -> fmt::Result {
     let of_cv = if is_made { "agree with the labels made" } else { "right in cross-validation" };
     tile(&percent(report.cv.accuracy), of_cv)?;
     if let Some(test) = &report.test {
-        tile(&percent(test.accuracy), &format!("right on {} test rows", count(test.rows as u64)))?;
+        tile(
+            &percent(test.accuracy),
+            &format!("right on {} test rows", display_count(test.rows as u64)),
+        )?;
     }
     let best = report.test.as_ref().unwrap_or(&report.cv);
     if data.classes > 5 {
@@ -153,7 +156,7 @@ fn warnings(out: &mut String, report: &Report) -> fmt::Result {
             }
             let named = warning.examples.len() as u64;
             if warning.count > named {
-                write!(out, " and {} more", count(warning.count - named))?;
+                write!(out, " and {} more", display_count(warning.count - named))?;
             }
             write!(out, ")</span>")?;
         }
@@ -180,7 +183,7 @@ fn figures<const N: usize>(out: &mut String, plots: [(Option<String>, String); N
 fn and_more(out: &mut String, all: u64, shown: usize, what: &str) -> fmt::Result {
     match all.saturating_sub(shown as u64) {
         0 => Ok(()),
-        more => writeln!(out, "<p class=\"soft\">and {} more {what}</p>", count(more)),
+        more => writeln!(out, "<p class=\"soft\">and {} more {what}</p>", display_count(more)),
     }
 }
 
@@ -189,7 +192,7 @@ fn evaluation_cells(out: &mut String, name: &str, evaluation: &Evaluation) -> fm
         out,
         "<tr><td>{name}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-        count(evaluation.rows as u64),
+        display_count(evaluation.rows as u64),
         percent(evaluation.accuracy),
         percent(evaluation.top_5),
         decimal(evaluation.macro_f1),
@@ -239,17 +242,4 @@ fn seconds(value: f64) -> String {
         }
         _ => format!("{:.1} h", value / 3600.0),
     }
-}
-
-/// A whole number in groups of three.
-fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

@@ -2,8 +2,10 @@
 
 use std::fmt::{Result, Write};
 
+use corral_types::display_count;
+
 use super::escape::{Name, Text};
-use super::{and_more, count, figures, percent, plots};
+use super::{and_more, figures, percent, plots};
 use crate::report::{LabelledRow, Report};
 
 /// Confused pairs listed, and those whose rows are shown from the start.
@@ -63,7 +65,7 @@ pub fn confusions(out: &mut String, report: &Report) -> Result {
             "<details{open}><summary><b>{}</b> taken for <b>{}</b>: {} {rows}</summary>",
             Name(&pair.right),
             Name(&pair.predicted),
-            count(pair.rows)
+            display_count(pair.rows)
         )?;
         for example in &pair.examples {
             writeln!(
@@ -90,7 +92,7 @@ pub fn rows(out: &mut String, report: &Report) -> Result {
              another class than their label (confident learning). Not all are wrong: look at \
              them from the top.</p>\n<div class=\"scroll\"><table>\n<thead><tr>\
              <th class=\"n\">row</th><th>text</th><th>labelled</th><th>looks like</th></tr></thead>\n<tbody>",
-            count(errors.rows)
+            display_count(errors.rows)
         )?;
         for error in errors.examples.iter().take(LISTED_ERRORS) {
             writeln!(
@@ -117,9 +119,9 @@ pub fn rows(out: &mut String, report: &Report) -> Result {
         "<h3>Near-duplicates</h3>\n<p>{} rows have nearly the text of another; {} test rows have \
          nearly the text of a row learnt from; {} rows have the text of another, or nearly so, \
          and no label in common with it.</p>",
-        count(duplicates.near_rows),
-        count(duplicates.near_rows_across_splits),
-        count(duplicates.conflicting_rows)
+        display_count(duplicates.near_rows),
+        display_count(duplicates.near_rows_across_splits),
+        display_count(duplicates.conflicting_rows)
     )?;
     writeln!(
         out,

@@ -2,12 +2,11 @@
 
 use std::fmt::{Result, Write};
 
-use corral_types::display_bytes;
+use corral_types::{display_bytes, display_count};
 
 use super::escape::{Escaped, Name};
 use super::{
-    and_more, count, decimal, evaluation_cells, figures, milliseconds, percent, plots, score,
-    seconds,
+    and_more, decimal, evaluation_cells, figures, milliseconds, percent, plots, score, seconds,
 };
 use crate::options::Metric;
 use crate::report::{ClassReport, MemberEffect, Report, TrialEnding, TrialReport};
@@ -22,7 +21,7 @@ const BEST_CLASSES: usize = 30;
 pub fn search(out: &mut String, report: &Report) -> Result {
     let metric = report.metric;
     let left_out = if report.trials_left_out > 0 {
-        format!(" {} planned ones were not run.", count(report.trials_left_out as u64))
+        format!(" {} planned ones were not run.", display_count(report.trials_left_out as u64))
     } else {
         String::new()
     };
@@ -114,7 +113,7 @@ pub fn model(out: &mut String, report: &Report) -> Result {
     if !levels.is_empty() {
         writeln!(out, "<p>By level of the tree: ")?;
         for (at, level) in levels.iter().enumerate() {
-            let (classes, right) = (count(level.classes as u64), percent(level.accuracy));
+            let (classes, right) = (display_count(level.classes as u64), percent(level.accuracy));
             let comma = if at > 0 { ", " } else { "" };
             write!(out, "{comma}level {} ({classes} classes) {right}", level.depth + 1)?;
         }
@@ -187,9 +186,9 @@ pub fn classes(out: &mut String, report: &Report) -> Result {
              <span class=\"bar\"><i style=\"width:{:.0}%\"></i></span></td></tr>",
             Name(&class.name),
             class.support,
-            count(class.support),
+            display_count(class.support),
             class.predicted,
-            count(class.predicted),
+            display_count(class.predicted),
             percent(class.precision),
             percent(class.recall),
             number(class.f1),
@@ -216,7 +215,11 @@ pub fn cost(out: &mut String, report: &Report) -> Result {
         )
     };
     let none = || "–".to_owned();
-    line("trials", count(estimate.trials as u64), count(report.trials.len() as u64))?;
+    line(
+        "trials",
+        display_count(estimate.trials as u64),
+        display_count(report.trials.len() as u64),
+    )?;
     line("time", seconds(estimate.wall_seconds), seconds(actual.wall_seconds))?;
     // Reports of earlier versions counted the fits only.
     let cpu_seconds = actual.cpu_seconds.max(actual.fit_cpu_seconds);
@@ -263,7 +266,7 @@ pub fn cost(out: &mut String, report: &Report) -> Result {
             out,
             "<p>The finished file predicts one text in {} (median of {}; p99 {}), and takes {}.</p>",
             milliseconds(latency.p50_ms),
-            count(latency.texts),
+            display_count(latency.texts),
             milliseconds(latency.p99_ms),
             display_bytes(report.model.bytes)
         )?;
@@ -294,7 +297,7 @@ pub fn origin(out: &mut String, report: &Report) -> Result {
         ("labelled test rows", data.labelled_test_rows),
         ("texts of classes learnt from", data.class_texts),
     ] {
-        line(name, &count(rows))?;
+        line(name, &display_count(rows))?;
     }
     writeln!(out, "</tbody></table></div>")
 }
