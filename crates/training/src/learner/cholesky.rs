@@ -80,10 +80,10 @@ pub fn factorise(matrix: &mut Matrix, ridge: f32, stop: &(dyn Fn() -> bool + Syn
 /// `sides[row * blocks + block]`.
 pub fn solve(factor: &Matrix, sides: &mut [Lanes], blocks: usize) {
     for first in (0..factor.rows).step_by(STEP) {
-        dispatch(Forward { factor, first, sides, blocks });
+        dispatch(Forward(Square::of(factor, first, sides, blocks)));
     }
     for first in (0..factor.rows).step_by(STEP).rev() {
-        dispatch(Backward { factor, first, sides, blocks });
+        dispatch(Backward(Square::of(factor, first, sides, blocks)));
     }
 }
 
@@ -188,66 +188,86 @@ impl Kernel for Finish<'_> {
     }
 }
 
-/// Solves the rows of one square with the factor, those before being solved.
-struct Forward<'m> {
-    factor: &'m Matrix,
+/// The rows of one diagonal square of a factor, and the right sides of these rows and of all
+/// before them.
+struct Square<'m> {
     first: usize,
-    sides: &'m mut [Lanes],
-    blocks: usize,
+    count: usize,
+    /// The factor's rows, [`Square::stride`] numbers each.
+    lines: &'m [f32],
+    stride: usize,
+    before: &'m mut [Lanes],
+    present: &'m mut [Lanes],
+    place: Place,
 }
+
+impl<'m> Square<'m> {
+    fn of(factor: &'m Matrix, first: usize, sides: &'m mut [Lanes], blocks: usize) -> Self {
+        let count = STEP.min(factor.rows - first);
+        let (before, present) = sides.split_at_mut(first * blocks);
+        Self {
+            first,
+            count,
+            lines: flat(&factor.lanes[first * factor.blocks..]),
+            stride: factor.blocks * LANES,
+            before,
+            present: &mut present[..count * blocks],
+            place: Place { stride: blocks, blocks },
+        }
+    }
+
+    /// The factor's rows from a column on.
+    fn left(&self, column: usize) -> Left<'m> {
+        Left { values: &self.lines[column..], stride: self.stride }
+    }
+
+    /// The right sides of the square's rows, which become zeros.
+    fn take_present(&mut self) -> Vec<Lanes> {
+        let taken = self.present.to_vec();
+        self.present.fill(Lanes::ZERO);
+        taken
+    }
+}
+
+/// Solves the rows of one square with the factor, those before being solved.
+struct Forward<'m>(Square<'m>);
 
 impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let Self { factor, first, sides, blocks } = self;
-        let count = STEP.min(factor.rows - first);
-        let lines = flat(&factor.lanes[first * factor.blocks..]);
-        let stride = factor.blocks * LANES;
-        let place = Place { stride: blocks, blocks };
-        let (solved, present) = sides.split_at_mut(first * blocks);
-        let present = &mut present[..count * blocks];
+        let Self(mut square) = self;
+        let (first, count, place) = (square.first, square.count, square.place);
         for start in (0..first).step_by(INNER) {
             let inner = INNER.min(first - start);
-            let left = Left { values: &lines[start..], stride };
-            let right = &solved[start * blocks..];
-            add_product::<FUSED>(left, count, inner, right, -1.0, present, place);
+            let left = square.left(start);
+            let right = &square.before[start * place.blocks..];
+            add_product::<FUSED>(left, count, inner, right, -1.0, square.present, place);
         }
-        let right = present.to_vec();
-        present.fill(Lanes::ZERO);
-        let left = Left { values: &lines[first..], stride };
-        add_product::<FUSED>(left, count, count, &right, 1.0, present, place);
+        let right = square.take_present();
+        let left = square.left(first);
+        add_product::<FUSED>(left, count, count, &right, 1.0, square.present, place);
     }
 }
 
 /// Solves the rows of one square with the turned factor, those after being solved, and takes
 /// their part from the rows before.
-struct Backward<'m> {
-    factor: &'m Matrix,
-    first: usize,
-    sides: &'m mut [Lanes],
-    blocks: usize,
-}
+struct Backward<'m>(Square<'m>);
 
 impl Kernel for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let Self { factor, first, sides, blocks } = self;
-        let count = STEP.min(factor.rows - first);
-        let lines = flat(&factor.lanes[first * factor.blocks..]);
-        let stride = factor.blocks * LANES;
-        let place = Place { stride: blocks, blocks };
-        let (before, present) = sides.split_at_mut(first * blocks);
-        let present = &mut present[..count * blocks];
-        let right = present.to_vec();
-        present.fill(Lanes::ZERO);
-        let left = Left { values: &lines[first..], stride };
-        add_transposed_product::<FUSED>(left, count, count, &right, 1.0, present, place);
-        let left = Left { values: lines, stride };
-        add_transposed_product::<FUSED>(left, count, first, present, -1.0, before, place);
+        let Self(mut square) = self;
+        let (first, count, place) = (square.first, square.count, square.place);
+        let right = square.take_present();
+        let left = square.left(first);
+        add_transposed_product::<FUSED>(left, count, count, &right, 1.0, square.present, place);
+        let left = square.left(0);
+        let present = &*square.present;
+        add_transposed_product::<FUSED>(left, count, first, present, -1.0, square.before, place);
     }
 }
 
