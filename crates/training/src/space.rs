@@ -51,6 +51,8 @@ const INTERPOLATIONS: Range = Range::Log { low: 0.5, high: 1.0 };
 /// Added to counts before their ratio is taken, as its authors do.
 const RATIO_SMOOTHING: f32 = 1.0;
 const RIDGE_COSTS: Range = Range::Log { low: 0.1, high: 2.0 };
+/// How much of the mean of other classes' rows a centroid is moved away from.
+const CONTRASTS: Range = Range::Log { low: 0.1, high: 1.0 };
 const SMOOTHINGS: Range = Range::Log { low: 0.1, high: 1.0 };
 const LEAST_WIDTH: u32 = 32;
 const MOST_WIDTH: u32 = 256;
@@ -93,6 +95,7 @@ impl Space {
         families.add_stored(shape, lexicons[0], fit_bytes);
         families.add_other_linear(shape, &lexicons, fit_bytes);
         families.add_local(shape, &lexicons);
+        families.add_centroids(shape, lexicons[0]);
         let joined = move |at: f32, view: EmbeddingView, scale: f32| {
             FeaturizerSettings::joined(lexicons[at as usize], view, scale)
         };
@@ -309,6 +312,29 @@ impl FamilyList {
                 starts,
             );
         }
+    }
+
+    /// Nearest centroids: weak alone, nearly free, and unlike all others where classes have few
+    /// rows.
+    fn add_centroids(&mut self, shape: &TaskShape, lexicon: LexiconSettings) {
+        if !views(shape).contains(&EmbeddingView::Pooled) {
+            return;
+        }
+        let view = EmbeddingView::Pooled;
+        let of = |featurizer, contrast| Candidate {
+            featurizer,
+            learner: LearnerSettings::Centroid { contrast },
+        };
+        self.add(
+            &[CONTRASTS],
+            move |at| of(FeaturizerSettings::embedding(view), at[0]),
+            &[(14, &[0.3])],
+        );
+        self.add(
+            &[SCALES, CONTRASTS],
+            move |at| of(FeaturizerSettings::joined(lexicon, view, at[0]), at[1]),
+            &[(15, &[2.0, 0.3])],
+        );
     }
 
     /// Networks of two layers over a lexicon, over each view of the embedding beside it, and
