@@ -154,7 +154,9 @@ struct Watched<'a> {
 }
 
 impl Observer for Watched<'_> {
-    fn progress(&self, fraction: f32, message: &str, detail: Value) {
+    fn progress(&self, fraction: f32, message: &str, mut detail: Value) {
+        // The lease may grow and shrink while the search runs.
+        detail["memory_lease_bytes"] = json!(self.context.limits().memory_request_bytes);
         self.context.progress(fraction, message, detail);
     }
 

@@ -3,7 +3,7 @@
 /// What a caller hears from a run and answers to it. Called from one thread at a time.
 pub trait Observer: Sync {
     /// `fraction` of the expected work is done. `detail` is for machines: trials done and
-    /// planned, best score so far, seconds left.
+    /// running and planned, best score so far, seconds left, memory.
     fn progress(&self, fraction: f32, message: &str, detail: serde_json::Value);
 
     /// A line for the log.

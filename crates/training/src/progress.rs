@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::memory::resident_memory_bytes;
 use crate::observer::Observer;
 
 /// Tells an observer how far a run is, by the time its phases are expected to take.
@@ -26,7 +27,8 @@ impl<'a> Progress<'a> {
         Self { observer, starts, started }
     }
 
-    /// `fraction` of a phase is done. Seconds gone and left are added to `detail`.
+    /// `fraction` of a phase is done. Seconds gone and left are added to `detail`, and the memory
+    /// that the process takes.
     pub fn within(&self, phase: usize, fraction: f32, message: &str, mut detail: Value) {
         let (start, end) = (self.starts[phase], self.starts[phase + 1]);
         let overall = (start + (end - start) * fraction).clamp(0.0, 1.0);
@@ -34,6 +36,9 @@ impl<'a> Progress<'a> {
         detail["seconds"] = json!(gone);
         if overall > 0.0 {
             detail["seconds_left"] = json!(gone / overall * (1.0 - overall));
+        }
+        if let Some(bytes) = resident_memory_bytes() {
+            detail["memory_bytes"] = json!(bytes);
         }
         self.observer.progress(overall, message, detail);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use corral_server::api::JobDetail;
-use corral_types::{ErrorKind, Failure};
+use corral_types::{ErrorKind, Failure, display_bytes};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
@@ -146,7 +146,8 @@ pub async fn wait_with_progress(client: &Client, job: &str) -> anyhow::Result<Jo
             "progress" => {
                 let fraction = data.get("fraction").and_then(Value::as_f64).unwrap_or(0.0);
                 bar.set_position((fraction.clamp(0.0, 1.0) * 1000.0) as u64);
-                bar.set_message(text("message"));
+                let detail = data.get("detail").unwrap_or(&Value::Null);
+                bar.set_message(progress_line(&text("message"), detail));
             }
             "submitted" => bar.set_message("waiting for memory and a worker"),
             "started" => bar.set_message("started"),
@@ -176,9 +177,55 @@ pub async fn wait_with_progress(client: &Client, job: &str) -> anyhow::Result<Jo
     }
 }
 
+/// What a job says of itself in one line: the sentence it gave and, where its detail has them,
+/// the best so far, what runs, the time left, and the memory it takes of what it may take.
+fn progress_line(message: &str, detail: &Value) -> String {
+    let number = |key: &str| detail.get(key).and_then(Value::as_f64);
+    let mut parts = vec![message.to_owned()];
+    let running = number("trials_running").filter(|running| *running > 0.0);
+    parts.extend(running.map(|running| format!("{running} running")));
+    if let (Some(metric), Some(best)) = (detail["metric"].as_str(), number("best")) {
+        parts.push(format!("best {metric} {best:.4}"));
+    }
+    parts.extend(number("seconds_left").map(|seconds| format!("{} left", rough_time(seconds))));
+    let of_lease = number("memory_lease_bytes")
+        .map_or_else(String::new, |lease| format!(" of {}", display_bytes(lease as u64)));
+    let memory = number("memory_bytes").map(|bytes| display_bytes(bytes as u64) + &of_lease);
+    parts.extend(memory);
+    parts.join(" · ")
+}
+
+/// Seconds, or minutes where there are several: nobody waits by the second for those.
+fn rough_time(seconds: f64) -> String {
+    const LONGEST_IN_SECONDS: f64 = 100.0;
+    if seconds < LONGEST_IN_SECONDS {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn the_bar_tells_what_the_detail_has() {
+        let detail = json!({
+            "trials_running": 3, "metric": "accuracy", "best": 0.93456, "seconds_left": 130.0,
+            "memory_bytes": 512u64 << 20, "memory_lease_bytes": 2u64 << 30, "seconds": 1.0,
+        });
+        assert_eq!(
+            progress_line("trial 5 of 97", &detail),
+            "trial 5 of 97 · 3 running · best accuracy 0.9346 · 2 min left · 512 MiB of 2.00 GiB"
+        );
+        let detail =
+            json!({"best": null, "metric": "accuracy", "trials_running": 0, "seconds_left": 9.4});
+        assert_eq!(progress_line("searching", &detail), "searching · 9 s left");
+        assert_eq!(progress_line("started", &Value::Null), "started");
+    }
 
     #[test]
     fn events_come_out_whole_wherever_the_bytes_are_cut() {

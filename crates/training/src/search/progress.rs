@@ -19,6 +19,8 @@ pub struct SearchProgress<'a> {
 
 struct Told {
     trials: usize,
+    /// Begun and neither stopped nor ended.
+    running: usize,
     complete: usize,
     folds: usize,
     /// Goodness and score.
@@ -27,7 +29,7 @@ struct Told {
 
 impl<'a> SearchProgress<'a> {
     pub fn new(bench: &'a Workbench<'a>, context: &SearchContext<'_>, before: &[Trial]) -> Self {
-        let told = Told { trials: 0, complete: 0, folds: 0, best: None };
+        let told = Told { trials: 0, running: 0, complete: 0, folds: 0, best: None };
         let progress = Self { bench, told: Mutex::new(told) };
         let mut told = progress.lock();
         for trial in before {
@@ -37,6 +39,15 @@ impl<'a> SearchProgress<'a> {
         drop(told);
         progress.tell(context, &progress.lock(), "searching");
         progress
+    }
+
+    /// So many trials began together.
+    pub fn trials_began(&self, context: &SearchContext<'_>, count: usize) {
+        let mut told = self.lock();
+        told.running = count;
+        let first = told.trials + 1;
+        let planned = context.plan.schedule.trials();
+        self.tell(context, &told, &format!("trial {first} of {planned}"));
     }
 
     /// A fold of a trial was run.
@@ -49,7 +60,10 @@ impl<'a> SearchProgress<'a> {
 
     /// A trial was stopped or ended.
     pub fn trial_ended(&self, context: &SearchContext<'_>, trial: &Trial) {
-        self.lock().add(self.bench, trial);
+        let mut told = self.lock();
+        told.add(self.bench, trial);
+        told.running = told.running.saturating_sub(1);
+        drop(told);
         let report = &trial.report;
         let folds = match report.ending {
             TrialEnding::Complete => String::new(),
@@ -73,6 +87,7 @@ impl<'a> SearchProgress<'a> {
             "folds_done": told.folds,
             "folds_planned": folds_planned,
             "trials_done": told.trials,
+            "trials_running": told.running,
             "trials_complete": told.complete,
             "trials_planned": planned,
             "metric": self.bench.metric,
