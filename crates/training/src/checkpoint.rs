@@ -11,7 +11,7 @@ use crate::report::TrialReport;
 use crate::sampler::Point;
 use crate::trial::{FittedCalibration, Outcome, Trial};
 
-const MAGIC: &[u8; 8] = b"corralT2";
+const MAGIC: &[u8; 8] = b"corralT3";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -31,7 +31,6 @@ struct TrialHeader {
 #[derive(Serialize, Deserialize)]
 struct OutcomeHeader {
     calibration: FittedCalibration,
-    ece_uncalibrated: f64,
 }
 
 /// The finished trials of a search as bytes. `fingerprint` says of which rows and options.
@@ -45,10 +44,10 @@ pub fn write(fingerprint: BlobHash, class_count: usize, rows: usize, trials: &[T
             .map(|trial| TrialHeader {
                 report: trial.report.clone(),
                 point: trial.point.clone(),
-                outcome: trial.outcome.as_ref().map(|outcome| OutcomeHeader {
-                    calibration: outcome.calibration.clone(),
-                    ece_uncalibrated: outcome.ece_uncalibrated,
-                }),
+                outcome: trial
+                    .outcome
+                    .as_ref()
+                    .map(|outcome| OutcomeHeader { calibration: outcome.calibration.clone() }),
             })
             .collect(),
     };
@@ -94,9 +93,7 @@ pub fn read(bytes: &[u8], fingerprint: BlobHash) -> Option<Vec<Trial>> {
         };
         let outcome = match trial.outcome {
             None => None,
-            Some(OutcomeHeader { calibration, ece_uncalibrated }) => {
-                Some(Outcome { calibration, ranked: ranked()?, ece_uncalibrated })
-            }
+            Some(OutcomeHeader { calibration }) => Some(Outcome { calibration, ranked: ranked()? }),
         };
         trials.push(Trial { report: trial.report, point: trial.point, outcome });
     }

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use crate::calibrate::{fit_temperature, temperature_for_confidence, temperature_rows};
-use crate::metrics::RankedRows;
+use crate::metrics::{RankedRows, multi_label_log_loss};
+use crate::multi_label;
+use crate::rows::LabelKind;
 use crate::trial::{Outcome, Trial, Workbench};
 
 /// A trial in an ensemble.
@@ -18,9 +20,9 @@ pub struct Member {
 }
 
 /// Picks at most: weights are fractions of so many.
-const MAX_PICKS: u32 = 8;
+pub const MAX_PICKS: u32 = 8;
 /// What a further pick must add to the metric: less is noise on any set this is used on.
-const LEAST_GAIN: f64 = 5e-4;
+pub const LEAST_GAIN: f64 = 5e-4;
 
 /// Selects trials: the best one first, then, again and again, the one that lifts the
 /// ensemble's metric most on the rows that folds held out, and does not raise their log-loss,
@@ -34,10 +36,17 @@ pub fn select(
     model_bytes: u64,
 ) -> Vec<Member> {
     let standing = |ranked: &RankedRows| {
-        let evaluation = bench.evaluate(ranked).summary;
+        let evaluation = match bench.prepared.kind {
+            LabelKind::SingleChoice => bench.evaluate(ranked).summary,
+            LabelKind::MultiLabel => multi_label::at_best_threshold(bench, ranked).summary,
+        };
+        let log_loss = evaluation.log_loss.unwrap_or_else(|| {
+            let rows: Vec<u32> = (0..ranked.len() as u32).collect();
+            multi_label_log_loss(ranked, &rows, bench.prepared.answers())
+        });
         Standing {
             goodness: bench.metric.goodness(&evaluation),
-            log_loss: evaluation.log_loss.unwrap_or(0.0),
+            log_loss,
             score: bench.metric.value(&evaluation),
         }
     };
@@ -47,11 +56,6 @@ pub fn select(
         .collect();
     let (first, mut current) = best(&singles).expect("at least one trial is complete");
     let mut selected = vec![Member { trial: first, picks: 1, score_with: current.score }];
-    // Probabilities of a multi-label task are thresholded one by one: averages of members
-    // with other thresholds behind them would have to be calibrated anew.
-    if bench.prepared.kind == crate::rows::LabelKind::MultiLabel {
-        return selected;
-    }
     for _ in 1..MAX_PICKS {
         let with_one_more = |trial: usize| {
             let mut next = selected.clone();
@@ -89,7 +93,8 @@ pub fn select(
     selected
 }
 
-/// The ensemble's predictions, calibrated as a whole, and the temperature for that.
+/// The predictions of an ensemble for a single-choice task, calibrated as a whole, and the
+/// temperature for that. Those for a multi-label task are joined in [`crate::multi_label`].
 pub fn predictions(
     bench: &Workbench<'_>,
     trials: &[Trial],
@@ -154,7 +159,8 @@ pub fn weighted<'a>(trials: &'a [Trial], members: &[Member]) -> Vec<(usize, &'a 
     members.iter().map(weighted).collect()
 }
 
-fn outcome(trial: &Trial) -> &Outcome {
+/// What a member's trial left behind.
+pub fn outcome(trial: &Trial) -> &Outcome {
     trial.outcome.as_ref().expect("members are picked among trials whose predictions are kept")
 }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::candidate::Candidate;
+use crate::ensemble::MAX_PICKS;
 use crate::error::TrainError;
 use crate::features::BlocksNeeded;
 use crate::folds::MAX_FOLDS;
 use crate::learner::{FitEffort, LANES};
 use crate::metrics::RankedRows;
+use crate::multi_label;
 use crate::options::TrainOptions;
+use crate::rows::LabelKind;
 use crate::search::KEPT_OUTCOMES;
 use crate::space::Space;
 use crate::task_shape::TaskShape;
@@ -413,10 +416,18 @@ fn memory_bytes(
         })
         .max()
         .unwrap_or(0);
-    // Each thread works on the fold of one trial; the analysis comes after them.
+    // Each thread works on the fold of one trial; members are joined and analysed after them.
     let search = scores + threads * largest_fit;
     let after = crate::analysis::memory_bytes(shape.texts);
-    (PROCESS_BYTES + texts + lexical + embeddings + predictions + search.max(after)) as u64
+    let joining = match shape.kind {
+        LabelKind::SingleChoice => 0,
+        LabelKind::MultiLabel => {
+            let members = MAX_PICKS as usize;
+            multi_label::memory_bytes(shape.texts, shape.classes, members, threads)
+        }
+    };
+    let most = search.max(after).max(joining);
+    (PROCESS_BYTES + texts + lexical + embeddings + predictions + most) as u64
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ use crate::features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, embed, le
 use crate::fingerprint::fingerprint;
 use crate::learner::HeadBudget;
 use crate::lexicons::LexiconSettings;
-use crate::metrics::{self, DetailedEvaluation, Levels, RankedRows};
+use crate::memory::peak_memory_bytes;
+use crate::metrics::{self, Decisions, DetailedEvaluation, Levels, RankedRows};
+use crate::multi_label;
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
 use crate::plan::{Plan, Schedule};
@@ -183,13 +185,29 @@ impl Run<'_> {
         let search_started = Instant::now();
         let found = search::run(&bench, &context, finished)?;
         let members = ensemble::select(&bench, &found.trials, options.members, options.model_bytes);
-        let (held_out, temperature) = ensemble::predictions(&bench, &found.trials, &members);
-        let cv = bench.evaluate(&held_out);
+        let joined = (prepared.kind == LabelKind::MultiLabel).then(|| {
+            let members = ensemble::weighted(&found.trials, &members);
+            let members: Vec<(&RankedRows, f32)> =
+                members.into_iter().map(|(_, ranked, weight)| (ranked, weight)).collect();
+            multi_label::join(&bench, &members)
+        });
+        let (held_out, temperature, cv) = match &joined {
+            Some(joined) => (joined.held_out.clone(), 1.0, joined.cv.clone()),
+            None => {
+                let (held_out, temperature) =
+                    ensemble::predictions(&bench, &found.trials, &members);
+                let cv = bench.evaluate(&held_out);
+                (held_out, temperature, cv)
+            }
+        };
         actual.search_seconds = search_started.elapsed().as_secs_f64();
 
         let refit_started = Instant::now();
-        let (spec, member_reports) =
+        let (mut spec, member_reports) =
             self.refit(&bench, &found.trials, &members, temperature, &progress)?;
+        if let Some(joined) = &joined {
+            joined.put_into(&mut spec);
+        }
         let model_path = self.out_dir.join(MODEL_FILE);
         let model_hash = spec.write(&model_path).map_err(TrainError::WriteModel)?;
         actual.refit_seconds = refit_started.elapsed().as_secs_f64();
@@ -211,6 +229,8 @@ impl Run<'_> {
             observer: self.observer,
         })?;
 
+        let first = ensemble::outcome(&found.trials[members[0].trial]);
+        let ece_uncalibrated = bench.ece_uncalibrated(first);
         actual.analysis_seconds = analysis_started.elapsed().as_secs_f64();
         actual.cpu_seconds = process_cpu_time().saturating_sub(cpu_before).as_secs_f64();
         actual.wall_seconds = started.elapsed().as_secs_f64();
@@ -233,10 +253,7 @@ impl Run<'_> {
             plan: &plan,
             found: &found,
             members: member_reports,
-            ece_uncalibrated: found.trials[members[0].trial]
-                .outcome
-                .as_ref()
-                .map_or(f64::NAN, |outcome| outcome.ece_uncalibrated),
+            ece_uncalibrated,
             cv,
             held_out: &held_out,
             findings,
@@ -406,7 +423,9 @@ impl Run<'_> {
                 metrics::evaluate(&ranked, &rows, prepared.test.answers(), levels)
             }
             LabelKind::MultiLabel => {
-                metrics::evaluate_multi_label(&ranked, &rows, prepared.test.answers())
+                let decisions =
+                    model.output_thresholds().map_or(Decisions::Even, Decisions::PerOutput);
+                metrics::evaluate_multi_label(&ranked, &rows, prepared.test.answers(), decisions)
             }
         }))
     }
@@ -448,12 +467,4 @@ fn class_entries(taxonomy: &Taxonomy) -> Vec<ClassEntry> {
         parent: class.parent,
     };
     taxonomy.classes().iter().map(entry).collect()
-}
-
-/// The largest resident memory that the process had, as Linux tells it.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }

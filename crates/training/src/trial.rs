@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use corral_classifier::calibration::{sigmoid, temper};
 use corral_classifier::{Calibration, DenseRows, Head, Link};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
 use crate::folds::{ALWAYS_FITTED, Folds};
 use crate::learner::{FitEffort, Fitted, HeadBudget, LearnerSettings, Problem};
-use crate::metrics::{self, DetailedEvaluation, Evaluation, Levels, RankedRows};
+use crate::metrics::{self, Decisions, DetailedEvaluation, Evaluation, Levels, RankedRows};
 use crate::options::Metric;
 use crate::plan::Rung;
 use crate::prepare::{HeldOut, Prepared};
@@ -51,8 +52,6 @@ pub struct Outcome {
     /// Calibrated predictions of every scored row, made by the fold's model that had not
     /// seen it.
     pub ranked: RankedRows,
-    /// The calibration error before calibration.
-    pub ece_uncalibrated: f64,
 }
 
 /// A calibration as checkpoints keep it.
@@ -101,6 +100,23 @@ impl FittedCalibration {
                 slopes: Cow::Borrowed(slopes.as_slice()),
                 offsets: Cow::Borrowed(offsets.as_slice()),
             },
+        }
+    }
+
+    /// From calibrated probabilities to those of the plain link.
+    fn undo(&self, link: Link, probabilities: &mut [f32]) {
+        match self {
+            Self::Temperature(temperature) => temper(probabilities, link, temperature.recip()),
+            Self::PerClass { slopes, offsets } => {
+                let maps = slopes.iter().zip(offsets);
+                // A slope of zero says the same of all scores.
+                let maps = probabilities.iter_mut().zip(maps).filter(|(_, map)| *map.0 != 0.0);
+                for (probability, (slope, offset)) in maps {
+                    let inner = probability.clamp(LEAST_PROBABILITY, 1.0 - f32::EPSILON);
+                    let score = ((inner / (1.0 - inner)).ln() - offset) / slope;
+                    *probability = sigmoid(score);
+                }
+            }
         }
     }
 
@@ -233,11 +249,13 @@ impl Workbench<'_> {
         Joined { rows, calibration, ranked, evaluation }
     }
 
-    /// The calibration error of folds' scores as they are.
-    pub fn ece_uncalibrated(&self, folds: &[FoldScores]) -> f64 {
-        let (rows, scores) = in_row_order(folds);
-        let ranked = self.rank(rows.len(), &scores, &Calibration::NONE);
-        self.evaluate_rows(&ranked, &rows).summary.ece
+    /// The calibration error of a trial's predictions as they were before calibration, which is
+    /// undone: the scores are gone. Classes that were not kept are taken to share what is left.
+    pub fn ece_uncalibrated(&self, outcome: &Outcome) -> f64 {
+        let undo = |probabilities: &mut [f32]| {
+            outcome.calibration.undo(self.link(), probabilities);
+        };
+        self.evaluate(&outcome.ranked.map(&undo)).summary.ece
     }
 
     /// The metric on each of these folds, by the joined predictions.
@@ -264,9 +282,12 @@ impl Workbench<'_> {
             LabelKind::SingleChoice => {
                 metrics::evaluate(ranked, rows, self.prepared.answers(), self.levels)
             }
-            LabelKind::MultiLabel => {
-                metrics::evaluate_multi_label(ranked, rows, self.prepared.answers())
-            }
+            LabelKind::MultiLabel => metrics::evaluate_multi_label(
+                ranked,
+                rows,
+                self.prepared.answers(),
+                Decisions::Even,
+            ),
         }
     }
 
@@ -349,6 +370,8 @@ fn in_row_order<'f>(folds: &'f [FoldScores]) -> (Vec<u32>, impl Fn(usize) -> &'f
     (rows, scores)
 }
 
+/// Keeps log-odds finite.
+const LEAST_PROBABILITY: f32 = 1e-12;
 /// Rows ranked by one task.
 const ROWS_PER_TASK: usize = 256;
 /// Marks the random numbers by which rows are left out of cheap fits.

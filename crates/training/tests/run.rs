@@ -102,7 +102,13 @@ struct Checkpoints(Mutex<Vec<Vec<u8>>>);
 impl Observer for Checkpoints {
     fn progress(&self, fraction: f32, _: &str, detail: serde_json::Value) {
         assert!((0.0..=1.0).contains(&fraction));
-        assert!(detail.get("phase").is_some());
+        let memory = detail["memory_bytes"].as_u64();
+        assert!(memory.is_some_and(|bytes| bytes > 1 << 20) || detail["phase"] == "done");
+        if detail["phase"] == "search" {
+            let count = |key: &str| detail[key].as_u64().unwrap();
+            assert!(count("trials_done") + count("trials_running") <= count("trials_planned"));
+            assert!(detail["seconds_left"].as_f64().unwrap() >= 0.0);
+        }
     }
 
     fn log(&self, _: &str) {}
@@ -406,7 +412,9 @@ fn ambiguous_rows_and_probabilistic_labels_are_learnt() {
     rows.weights =
         Some((0..rows.texts.len()).map(|row| if row % 11 == 0 { 0.0 } else { 1.5 }).collect());
     let (outcome, _) = run(&rows, &options(), &Unobserved, None);
-    assert!(outcome.report.test.unwrap().accuracy > 0.85);
+    // A third of the rows are worth 0.8 at best.
+    let accuracy = outcome.report.test.unwrap().accuracy;
+    assert!((0.78..0.934).contains(&accuracy), "{accuracy}");
     let zero = (0..rows.texts.len())
         .filter(|&row| row % 11 == 0 && rows.splits[row] != Split::Test)
         .count();
@@ -445,6 +453,47 @@ fn several_labels_a_row_are_learnt() {
     assert_eq!(Model::from_bytes(&bytes).unwrap().link(), Link::Sigmoid);
     let log_loss = TrainOptions { metric: Metric::LogLoss, ..options };
     assert!(matches!(refusal(&rows, &log_loss), TrainError::MetricUndefined { .. }));
+}
+
+#[test]
+fn members_of_a_multi_label_task_are_joined() {
+    // Classes share most of their words with their neighbours: no learner can be sure, and each
+    // is wrong about other rows.
+    let mut numbers = 9u64;
+    let mut below = |bound: u64| {
+        numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99_991);
+        (numbers >> 33) % bound
+    };
+    let classes = |row: u64| [row % 20, (row * 7 + row / 20) % 20];
+    let texts: Vec<String> = (0..700)
+        .map(|row| {
+            let words = classes(row).map(|class| {
+                let words = (0..5).map(|_| format!("word{} ", (class * 3 + below(9)) % 60));
+                words.collect::<String>()
+            });
+            words.concat()
+        })
+        .collect();
+    let corpus = Corpus { labels: vec![0; texts.len()], texts };
+    let mut rows = corpus.rows();
+    rows.kind = LabelKind::MultiLabel;
+    rows.labels = RowLabels::new();
+    (0..700).for_each(|row| rows.labels.push_several(&classes(row).map(|class| class as u32)));
+    let options =
+        TrainOptions { metric: Metric::MicroF1, trials: Some(8), threads: Some(1), ..options() };
+    let (outcome, bytes) = run(&rows, &options, &Unobserved, None);
+    let three = TrainOptions { threads: Some(3), ..options };
+    assert_eq!(run(&rows, &three, &Unobserved, None).1, bytes, "by three threads");
+    let report = &outcome.report;
+    let complete = report.trials.iter().filter(|trial| trial.ending == TrialEnding::Complete);
+    let best = complete.map(|trial| trial.score).fold(0.0, f64::max);
+    println!("{}", report.render_text());
+    assert!(report.members.len() > 1);
+    assert!(report.cv.micro_f1 > best, "{} for {best}", report.cv.micro_f1);
+    assert!(report.cv.ece < 0.03, "{}", report.cv.ece);
+    println!("thresholds {:?}", Model::from_bytes(&bytes).unwrap().output_thresholds());
+    let test = report.test.as_ref().unwrap();
+    assert!((test.micro_f1 - report.cv.micro_f1).abs() < 0.1, "{test:?}");
 }
 
 #[test]

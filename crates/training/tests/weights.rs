@@ -1,7 +1,9 @@
 //! Weights of rows and probabilistic labels, from metrics to whole runs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use corral_training::metrics::{Answers, RankedRows, evaluate, evaluate_multi_label};
+use corral_training::metrics::{
+    Answers, Decisions, RankedRows, evaluate, evaluate_multi_label, multi_label_log_loss,
+};
 use corral_training::{
     Metric, RowLabels, Split, Targets, TrainError, TrainOptions, TrainOutcome, TrainingRows,
     Unobserved, train,
@@ -66,7 +68,8 @@ fn weighted_metrics_are_those_of_scikit_learn() {
         targets.push(&mut classes.iter().map(|&c| (c as u32, 1.0)).collect::<Vec<_>>());
     }
     let answers = Answers { targets: &targets, weights: Some(&weights) };
-    let summary = evaluate_multi_label(&ranked(&golden["raised"]), &rows, answers).summary;
+    let raised = ranked(&golden["raised"]);
+    let summary = evaluate_multi_label(&raised, &rows, answers, Decisions::Even).summary;
     check(
         golden,
         &[
@@ -76,6 +79,27 @@ fn weighted_metrics_are_those_of_scikit_learn() {
             ("weighted_f1", summary.weighted_f1),
         ],
     );
+}
+
+#[test]
+fn thresholds_decide_what_a_multi_label_task_predicts() {
+    let mut predicted = RankedRows::new(3);
+    predicted.push(&[0.4, 0.6, 0.1]);
+    predicted.push(&[0.4, 0.6, 0.1]);
+    let mut targets = Targets::new();
+    targets.push(&mut [(0, 1.0)]);
+    targets.push(&mut [(0, 1.0), (1, 1.0)]);
+    let answers = Answers::unweighted(&targets);
+    let accuracy =
+        |decisions| evaluate_multi_label(&predicted, &[0, 1], answers, decisions).summary.accuracy;
+    assert_eq!(accuracy(Decisions::Even), 0.0);
+    assert_eq!(accuracy(Decisions::PerOutput(&[0.3, 0.5, 0.5])), 0.5);
+    let lists = [vec![0.3, 0.7, 0.5], vec![0.3, 0.5, 0.5]];
+    assert_eq!(accuracy(Decisions::ByRow { thresholds: &lists, of_row: &[0, 1] }), 1.0);
+    let wanted = [[0.4f64, 0.4, 0.9], [0.4, 0.6, 0.9]];
+    let wanted = -wanted.iter().flatten().map(|p| p.ln()).sum::<f64>() / 2.0;
+    let found = multi_label_log_loss(&predicted, &[0, 1], answers);
+    assert!((found - wanted).abs() < 1e-6, "{found} for {wanted}");
 }
 
 #[test]

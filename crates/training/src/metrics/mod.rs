@@ -9,11 +9,15 @@
 //! row of each of its classes.
 
 mod levels;
+mod multi_label;
 mod ranked;
 
 use serde::{Deserialize, Serialize};
 
 pub use levels::{LevelScore, Levels};
+pub use multi_label::{
+    Decisions, MULTI_LABEL_THRESHOLD, evaluate_multi_label, multi_label_log_loss,
+};
 pub use ranked::{KEPT_CLASSES, RankedRows};
 
 use crate::rows::RowMeaning;
@@ -23,8 +27,6 @@ use crate::targets::Targets;
 pub const CALIBRATION_BINS: usize = 15;
 /// The least probability whose logarithm is taken in the log-loss.
 const LEAST_PROBABILITY: f64 = 1e-15;
-/// The probability from which a class of a multi-label task is predicted.
-pub const MULTI_LABEL_THRESHOLD: f32 = 0.5;
 /// Confused pairs that are reported.
 pub const MAX_CONFUSED_PAIRS: usize = 100;
 
@@ -109,7 +111,8 @@ impl<'a> Answers<'a> {
         Self { targets, weights: None }
     }
 
-    fn weight(&self, row: usize) -> f64 {
+    /// What a row counts.
+    pub fn weight(&self, row: usize) -> f64 {
         self.weights.map_or(1.0, |weights| f64::from(weights[row]))
     }
 }
@@ -148,23 +151,20 @@ pub fn evaluate(
                 .sum::<f64>();
         counts.predicted[best as usize].add(1, weight);
         counts.hits[best as usize] += weight * worth;
-        let first = targets.first(row);
-        let answer = match targets.meaning(row) {
+        // A class that is nearly as likely as the likeliest is not confused with it.
+        let is_right = targets.right(row).any(|class| class == best);
+        let answer = if is_right { Some(best) } else { targets.first(row) };
+        match targets.meaning(row) {
             RowMeaning::AnyOf => {
-                let answer = if worth > 0.0 { Some(best) } else { first };
-                if let Some(answer) = answer {
-                    counts.support[answer as usize].add(1, weight);
-                }
-                answer
+                answer.into_iter().for_each(|one| counts.support[one as usize].add(1, weight));
             }
             RowMeaning::Likely => {
                 for (&class, &share) in classes.iter().zip(shares) {
-                    let is_first = u64::from(Some(class) == first);
-                    counts.support[class as usize].add(is_first, weight * f64::from(share));
+                    let is_answer = u64::from(Some(class) == answer);
+                    counts.support[class as usize].add(is_answer, weight * f64::from(share));
                 }
-                first
             }
-        };
+        }
         confused.extend(answer.filter(|&answer| answer != best).map(|answer| (answer, best)));
     }
     let mean = |sum: f64| sum / total.max(f64::MIN_POSITIVE);
@@ -179,73 +179,6 @@ pub fn evaluate(
         log_loss: Some(mean(log_loss)),
         ece: bins.error(),
         levels: levels.map_or_else(Vec::new, |levels| levels.scores(ranked, rows, answers)),
-    };
-    let confused = count_pairs(confused);
-    DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }
-}
-
-/// Evaluates a multi-label task, in which classes from [`MULTI_LABEL_THRESHOLD`] on are predicted.
-pub fn evaluate_multi_label(
-    ranked: &RankedRows,
-    rows: &[u32],
-    answers: Answers<'_>,
-) -> DetailedEvaluation {
-    let mut counts = ClassCounts::new(ranked.class_count());
-    let mut bins = CalibrationBins::default();
-    let mut confused: Vec<(u32, u32)> = Vec::new();
-    let (mut exact, mut top_5, mut total) = (0f64, 0f64, 0f64);
-    for (at, &row) in rows.iter().enumerate() {
-        let right: Vec<u32> = answers.targets.right(row as usize).collect();
-        let weight = answers.weight(row as usize);
-        let (classes, probabilities) = ranked.row(at);
-        let mut found = 0;
-        let mut wrong = None;
-        for (&class, &probability) in classes.iter().zip(probabilities) {
-            let is_right = right.contains(&class);
-            let worth = f64::from(u8::from(is_right));
-            bins.add(probability, worth, weight);
-            if probability >= MULTI_LABEL_THRESHOLD {
-                counts.predicted[class as usize].add(1, weight);
-                counts.hits[class as usize] += weight * worth;
-                found += usize::from(is_right);
-                if !is_right {
-                    wrong = wrong.or(Some(class));
-                }
-            }
-        }
-        for &class in &right {
-            counts.support[class as usize].add(1, weight);
-            let is_found = classes
-                .iter()
-                .zip(probabilities)
-                .any(|(&kept, &probability)| kept == class && probability >= MULTI_LABEL_THRESHOLD);
-            if let (false, Some(wrong)) = (is_found, wrong) {
-                confused.push((class, wrong));
-            }
-        }
-        total += weight;
-        if found == right.len() && wrong.is_none() {
-            exact += weight;
-        }
-        if classes.iter().take(5).any(|class| right.contains(class)) {
-            top_5 += weight;
-        }
-    }
-    let mean = |sum: f64| sum / total.max(f64::MIN_POSITIVE);
-    let classes = counts.scores();
-    let weight_of = |counts: &[Count]| counts.iter().map(|count| count.weight).sum::<f64>();
-    let decided = weight_of(&counts.support) + weight_of(&counts.predicted);
-    let hits: f64 = counts.hits.iter().sum();
-    let summary = Evaluation {
-        rows: rows.len(),
-        accuracy: mean(exact),
-        macro_f1: macro_f1(&classes),
-        weighted_f1: counts.weighted_f1(&classes),
-        micro_f1: if decided > 0.0 { 2.0 * hits / decided } else { 0.0 },
-        top_5: mean(top_5),
-        log_loss: None,
-        ece: bins.error(),
-        levels: Vec::new(),
     };
     let confused = count_pairs(confused);
     DetailedEvaluation { summary, classes, confused, reliability: bins.bins() }

@@ -1,8 +1,13 @@
 //! Predictions of many rows, kept small: the likeliest classes and what is left for the rest.
 
+use rayon::prelude::*;
+
 /// The classes kept for each row. Top-5 needs five and ensembles weigh what members nearly
 /// chose; keeping all of a thousand classes would take hundreds of megabytes a trial.
 pub const KEPT_CLASSES: usize = 32;
+
+/// Rows changed by one task.
+const ROWS_PER_TASK: usize = 256;
 
 /// The likeliest classes of rows with their probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +155,25 @@ impl RankedRows {
             }
         }
         mixed
+    }
+
+    /// The rows with the probabilities of all classes changed by `change`, on all threads.
+    #[must_use]
+    pub fn map(&self, change: &(impl Fn(&mut [f32]) + Sync)) -> Self {
+        let parts: Vec<Self> = (0..self.len().div_ceil(ROWS_PER_TASK))
+            .into_par_iter()
+            .map(|task| {
+                let mut changed = Self::new(self.class_count);
+                let mut probabilities = vec![0f32; self.class_count];
+                for row in task * ROWS_PER_TASK..self.len().min((task + 1) * ROWS_PER_TASK) {
+                    self.spread(row, &mut probabilities);
+                    change(&mut probabilities);
+                    changed.push(&probabilities);
+                }
+                changed
+            })
+            .collect();
+        Self::concatenate(self.class_count, parts)
     }
 
     /// The classes of a row and their probabilities, likeliest first.

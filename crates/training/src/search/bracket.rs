@@ -56,6 +56,7 @@ pub fn run_bracket(
             started,
         })
         .collect();
+    progress.trials_began(context, climbing.len());
     let rungs = context.plan.schedule.rungs(context.plan.folds);
     let mut ended: Vec<Trial> = Vec::with_capacity(climbing.len());
     for height in 0..rungs.len() {
@@ -230,11 +231,8 @@ impl Climber {
             started_at: self.started.0,
             ended_at: Timestamp::now(),
         };
-        let outcome = is_complete.then(|| Outcome {
-            ece_uncalibrated: bench.ece_uncalibrated(&self.folds),
-            calibration: joined.calibration,
-            ranked: joined.ranked,
-        });
+        let outcome =
+            is_complete.then(|| Outcome { calibration: joined.calibration, ranked: joined.ranked });
         Trial { report, point: self.point, outcome }
     }
 }
