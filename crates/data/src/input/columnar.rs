@@ -145,13 +145,16 @@ enum Values {
         fields: Vec<(String, Float64Array)>,
     },
     /// Labels that are the keys of a map, with their shares.
-    SharesOfKeys {
-        map: MapArray,
-        keys: LargeStringArray,
-        shares: Float64Array,
-    },
+    SharesOfKeys(Box<KeyedShares>),
     /// Shown as text.
     Other(ArrayRef),
+}
+
+/// The keys and values of a map.
+struct KeyedShares {
+    map: MapArray,
+    keys: LargeStringArray,
+    shares: Float64Array,
 }
 
 impl Values {
@@ -210,7 +213,11 @@ impl Values {
                 let map = array.as_map().clone();
                 let keys = arrow_cast::cast(map.keys(), &T::LargeUtf8)?;
                 let shares = floats(map.values())?;
-                Self::SharesOfKeys { keys: keys.as_string::<i64>().clone(), shares, map }
+                Self::SharesOfKeys(Box::new(KeyedShares {
+                    keys: keys.as_string::<i64>().clone(),
+                    shares,
+                    map,
+                }))
             }
             _ => Self::Other(Arc::clone(array)),
         })
@@ -225,7 +232,7 @@ impl Values {
             Self::Bool(array) => array.is_null(row),
             Self::List(array) | Self::Numbers(array) => array.is_null(row),
             Self::SharesOfFields { nulls, .. } => nulls.is_null(row),
-            Self::SharesOfKeys { map, .. } => map.is_null(row),
+            Self::SharesOfKeys(of) => of.map.is_null(row),
             Self::Other(array) => array.is_null(row),
         };
         if null {
@@ -257,7 +264,8 @@ impl Values {
                 let fields = fields.iter().map(|(name, shares)| (name.as_str(), share(shares)));
                 sink.put_shared_labels(fields.filter(|(_, share)| share.is_some()))
             }
-            Self::SharesOfKeys { map, keys, shares } => {
+            Self::SharesOfKeys(of) => {
+                let KeyedShares { map, keys, shares } = &**of;
                 let offsets = map.value_offsets();
                 let entries = offsets[row] as usize..offsets[row + 1] as usize;
                 let share = |at: usize| shares.is_valid(at).then(|| shares.value(at));

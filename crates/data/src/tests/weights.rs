@@ -34,8 +34,11 @@ fn said(rows: &[PlainRow]) -> Vec<Said> {
     rows.iter().map(|row| (shares(row), row.weight)).collect()
 }
 
-fn expect(rows: &[(&[(&str, f32)], Option<f32>)]) -> Vec<Said> {
-    let row = |(labels, weight): &(&[(&str, f32)], Option<f32>)| {
+/// The same as it is written in a test.
+type Written<'a> = (&'a [(&'a str, f32)], Option<f32>);
+
+fn expect(rows: &[Written<'_>]) -> Vec<Said> {
+    let row = |(labels, weight): &Written<'_>| {
         (labels.iter().map(|(name, share)| ((*name).to_owned(), Some(*share))).collect(), *weight)
     };
     rows.iter().map(row).collect()

@@ -231,8 +231,8 @@ impl Climber {
             started_at: self.started.0,
             ended_at: Timestamp::now(),
         };
-        let outcome =
-            is_complete.then(|| Outcome { calibration: joined.calibration, ranked: joined.ranked });
+        let outcome = is_complete
+            .then_some(Outcome { calibration: joined.calibration, ranked: joined.ranked });
         Trial { report, point: self.point, outcome }
     }
 }
