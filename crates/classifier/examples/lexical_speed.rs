@@ -13,7 +13,7 @@ use std::time::Instant;
 use corral_classifier::lexical::LexicalScratch;
 use corral_classifier::{
     Calibration, ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec,
-    Model, ModelSpec, Precision, PredictOptions, Scratch, TextEmbedding, Thresholds,
+    Model, ModelSpec, Precision, PredictOptions, Scratch, Tempering, TextEmbedding, Thresholds,
 };
 
 const REPETITIONS: usize = 5;
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 calibration: Calibration::NONE,
                 weight: 1.0,
             }],
-            temperature: 1.0,
+            tempering: Tempering::NONE,
             thresholds: Thresholds::default(),
         };
         let folder = tempfile::tempdir()?;

@@ -82,21 +82,58 @@ pub fn add_weighted(ensemble: &mut [f32], member: &[f32], weight: f32) {
 }
 
 /// The smallest probability whose logarithm is taken.
-const SMALLEST_PROBABILITY: f32 = 1e-12;
+pub(crate) const SMALLEST_PROBABILITY: f32 = 1e-12;
 
-/// The calibration of a whole ensemble: probabilities to the power of `1 / temperature`, again
-/// brought to sum 1; with [`Link::Sigmoid`] their log-odds are divided by the temperature.
-pub fn temper(probabilities: &mut [f32], link: Link, temperature: f32) {
-    if temperature == 1.0 {
+/// The calibration of a whole ensemble: probabilities to a power, again brought to sum 1. The
+/// order of a row's classes stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tempering {
+    /// The power is one over it, for a row whose highest probability is 1.
+    pub temperature: f32,
+    /// The highest probability to this power multiplies a row's exponent, so that sure rows
+    /// and unsure ones are sharpened differently; 0 treats all alike, as [`Link::Sigmoid`]
+    /// always does.
+    pub confidence_power: f32,
+}
+
+impl Tempering {
+    /// Leaves probabilities alone.
+    pub const NONE: Self = Self::by(1.0);
+
+    /// The same for all rows.
+    pub const fn by(temperature: f32) -> Self {
+        Self { temperature, confidence_power: 0.0 }
+    }
+
+    /// The power for a row with this highest probability.
+    pub fn exponent(&self, highest: f32) -> f32 {
+        let common = self.temperature.recip();
+        if self.confidence_power == 0.0 {
+            return common;
+        }
+        let of_row = exp(self.confidence_power * highest.max(SMALLEST_PROBABILITY).ln());
+        (common * of_row).clamp(EXPONENT_RANGE.0, EXPONENT_RANGE.1)
+    }
+}
+
+/// Exponents that can be meant: beyond, all classes are the same or all but one nothing.
+const EXPONENT_RANGE: (f32, f32) = (1e-3, 1e3);
+
+/// Applies the calibration of a whole ensemble to one row; with [`Link::Sigmoid`] log-odds are
+/// divided by the temperature.
+pub fn temper(probabilities: &mut [f32], link: Link, tempering: Tempering) {
+    if tempering == Tempering::NONE {
         return;
     }
+    let highest = probabilities.iter().copied().fold(0f32, f32::max);
+    let exponent = tempering.exponent(highest);
     for probability in probabilities.iter_mut() {
         let kept = probability.max(SMALLEST_PROBABILITY);
         *probability = match link {
-            Link::Softmax => kept.ln() / temperature,
+            Link::Softmax => kept.ln() * exponent,
             Link::Sigmoid => {
                 let other = (1.0 - *probability).max(SMALLEST_PROBABILITY);
-                sigmoid((kept.ln() - other.ln()) / temperature)
+                sigmoid((kept.ln() - other.ln()) * exponent)
             }
         };
     }
@@ -110,12 +147,12 @@ pub fn temper(probabilities: &mut [f32], link: Link, temperature: f32) {
 ///
 /// # Panics
 /// When members differ in shape, or there is none.
-pub fn combine(members: &[(&DenseRows, f32)], link: Link, temperature: f32) -> DenseRows {
+pub fn combine(members: &[(&DenseRows, f32)], link: Link, tempering: Tempering) -> DenseRows {
     let (first, _) = members.first().expect("at least one member");
     let mut ensemble = DenseRows::zeros(first.rows(), first.width());
     for (index, row) in ensemble.values_mut().chunks_exact_mut(first.width().max(1)).enumerate() {
         members.iter().for_each(|(member, weight)| add_weighted(row, member.row(index), *weight));
-        temper(row, link, temperature);
+        temper(row, link, tempering);
     }
     ensemble
 }
@@ -200,12 +237,31 @@ mod tests {
     #[test]
     fn tempering_sharpens_and_keeps_the_order() {
         let mut probabilities = vec![0.5, 0.3, 0.2];
-        temper(&mut probabilities, Link::Softmax, 0.5);
+        temper(&mut probabilities, Link::Softmax, Tempering::by(0.5));
         for (got, exact) in probabilities.iter().zip([25.0, 9.0, 4.0]) {
             assert!((got - exact / 38.0).abs() < 1e-6);
         }
         let mut alone = vec![0.8];
-        temper(&mut alone, Link::Sigmoid, 2.0);
+        temper(&mut alone, Link::Sigmoid, Tempering::by(2.0));
         assert!((alone[0] - 2.0 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn unsure_rows_can_be_tempered_more_than_sure_ones() {
+        let tempering = Tempering { temperature: 0.5, confidence_power: -1.0 };
+        assert_eq!(tempering.exponent(1.0), 2.0);
+        assert!((tempering.exponent(0.5) - 4.0).abs() < 1e-5);
+        let mut probabilities = vec![0.5, 0.3, 0.2];
+        temper(&mut probabilities, Link::Softmax, tempering);
+        for (got, exact) in probabilities.iter().zip([625.0, 81.0, 16.0]) {
+            assert!((got - exact / 722.0).abs() < 1e-6);
+        }
+        // Whatever a damaged file says, probabilities stay numbers.
+        for power in [f32::MAX, f32::MIN] {
+            let mut probabilities = vec![0.5, 0.3, 0.2];
+            let wild = Tempering { temperature: 1.0, confidence_power: power };
+            temper(&mut probabilities, Link::Softmax, wild);
+            assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
     }
 }

@@ -16,9 +16,10 @@ pub mod head;
 mod kernels;
 pub mod lexical;
 pub mod model;
+pub mod refusal;
 pub mod rows;
 
-pub use calibration::{Calibration, Link};
+pub use calibration::{Calibration, Link, Tempering};
 pub use classes::{ClassEntry, ClassRef, ClassSubset};
 pub use encoder::{EmbeddingUse, EmbeddingView, Embeddings, Encoder, TextEmbedding, ViewRows};
 pub use head::{
@@ -31,6 +32,8 @@ pub use lexical::{
 };
 pub use model::{
     Ancestors, EncoderNeed, Featurizer, LexiconUse, MemberInfo, MemberSpec, Model, ModelError,
-    ModelInfo, ModelSpec, PredictError, PredictOptions, Prediction, Ranked, Scratch, Thresholds,
+    ModelInfo, ModelSpec, PredictError, PredictOptions, Prediction, Ranked, Refusals, Scratch,
+    Thresholds,
 };
+pub use refusal::{Detector, Refusal, RefusalScore, RefusalVerdict};
 pub use rows::{DenseRows, SparseRow, SparseRows};

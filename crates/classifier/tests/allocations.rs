@@ -7,11 +7,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use corral_classifier::lexical::LexicalScratch;
+use corral_classifier::refusal::SHARED_SIGNALS;
 use corral_classifier::{
-    Accents, Activation, Calibration, ClassEntry, EmbeddingUse, EmbeddingView, EncoderNeed,
-    Featurizer, Head, KernelHead, LexicalConfig, Lexicon, LinearHead, Link, LocalHead, MemberSpec,
-    Model, ModelSpec, NeighboursHead, NetworkHead, Precision, Scratch, StoredRows, TextEmbedding,
-    Thresholds,
+    Accents, Activation, Calibration, ClassEntry, Detector, EmbeddingUse, EmbeddingView,
+    EncoderNeed, Featurizer, Head, KernelHead, LexicalConfig, Lexicon, LinearHead, Link, LocalHead,
+    MemberSpec, Model, ModelSpec, NeighboursHead, NetworkHead, Precision, Refusal, RefusalScore,
+    Scratch, StoredRows, Tempering, TextEmbedding, Thresholds,
 };
 use corral_types::BlobHash;
 
@@ -111,6 +112,8 @@ fn probabilities_need_no_allocation_after_the_first() {
         calibration: Calibration::Temperature(2.0),
         weight: 1.0,
     };
+    let detector = Detector { weights: vec![0.1; SHARED_SIGNALS + 7].into(), bias: 0.0 };
+    let refusal = Refusal { score: RefusalScore::Detector(detector), threshold: 0.5 };
     let pooled = EmbeddingUse { view: EmbeddingView::Pooled, scale: 0.5 };
     let joined = Featurizer { embedding: Some(pooled), ..Featurizer::lexical(0) };
     let spec = ModelSpec {
@@ -140,8 +143,8 @@ fn probabilities_need_no_allocation_after_the_first() {
             of_kind(kernel.expect("a column a row").into(), joined),
             of_kind(local.expect("a parent for each").into(), Featurizer::lexical(0)),
         ],
-        temperature: 0.9,
-        thresholds: Thresholds::default(),
+        tempering: Tempering::by(0.9),
+        thresholds: Thresholds { refusal: Some(refusal), ..Thresholds::default() },
     };
     let bytes = spec.to_bytes().expect("parts that fit");
     let model = Model::from_bytes(&bytes).expect("a model just written");
@@ -149,7 +152,7 @@ fn probabilities_need_no_allocation_after_the_first() {
     let mut pass = || {
         for text in TEXTS {
             let embedding = TextEmbedding::pooled(&[0.5, 0.25, -1.0, 0.0]);
-            model.probabilities(text, embedding, &mut scratch).expect("four numbers");
+            model.signals(text, embedding, &mut scratch).expect("four numbers");
         }
     };
     assert!(allocations(&mut pass) > 0, "the counter counts");

@@ -126,8 +126,10 @@ impl TrainOrder {
         encoder: Option<&EncoderRecord>,
     ) -> Result<JobRequest, Failure> {
         refuse_unlabelled(set, taxonomy)?;
+        let none_label = self.payload.options.none_label.as_deref();
+        refuse_none_label(set, none_label, self.payload.options.refusal_cost)?;
         if let (Some(set), Some(loaded)) = (set, taxonomy) {
-            refuse_unknown_labels(set, loaded)?;
+            refuse_unknown_labels(set, loaded, none_label)?;
         }
         let manifest = set.map(|set| &set.manifest);
         let names = manifest.map_or(0, |manifest| manifest.labels.names.len());
@@ -249,13 +251,39 @@ impl LearntSize {
     }
 }
 
+/// The label of rows of no class is one that rows carry, and what refusals may cost is a share.
+fn refuse_none_label(
+    set: Option<&OpenSet>,
+    none_label: Option<&str>,
+    cost: f64,
+) -> Result<(), Failure> {
+    if !(0.0..=1.0).contains(&cost) {
+        let message = format!("`refusal_cost` is {cost}; it is a share of the rows, from 0 to 1");
+        return Err(Failure::new(ErrorKind::Invalid, message));
+    }
+    let Some(label) = none_label else { return Ok(()) };
+    let mut labels = set.iter().flat_map(|set| &set.manifest.labels.names);
+    if labels.any(|name| name.trim() == label.trim()) {
+        return Ok(());
+    }
+    let message = format!("no row carries the label `{label}`, named as that of rows of no class");
+    let hint = "`corral dataset show NAME` lists the labels of a data set";
+    Err(Failure::new(ErrorKind::Invalid, message).with_hint(hint))
+}
+
 /// Labels that are no class would fail the job minutes later: they fail it now, all listed.
-fn refuse_unknown_labels(set: &OpenSet, loaded: &LoadedTaxonomy) -> Result<(), Failure> {
+fn refuse_unknown_labels(
+    set: &OpenSet,
+    loaded: &LoadedTaxonomy,
+    none_label: Option<&str>,
+) -> Result<(), Failure> {
     const LISTED: usize = 20;
     let labels = set.manifest.labels.names.iter().map(String::as_str);
     // Labels that rows had once, or have with a share of zero, are none.
     let used = labels.zip(set.manifest.class_rows()).filter(|(_, rows)| *rows > 0);
-    let matched = loaded.taxonomy.match_labels(used);
+    let of_classes =
+        used.filter(|(label, _)| none_label.is_none_or(|none| label.trim() != none.trim()));
+    let matched = loaded.taxonomy.match_labels(of_classes);
     if matched.unknown.is_empty() {
         return Ok(());
     }

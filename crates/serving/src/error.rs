@@ -18,8 +18,8 @@ pub enum ServingError {
     TextTooLong { index: usize, bytes: usize },
     #[error("`top_k` is {found}; it is from 1 to {MAX_TOP_K}")]
     TopK { found: u32 },
-    #[error("`threshold` is {found}; it is a probability from 0 to 1")]
-    Threshold { found: f32 },
+    #[error("`{field}` is {found}; it is a probability from 0 to 1")]
+    Probability { field: &'static str, found: f32 },
     #[error("{waiting} requests are waiting for a free core already")]
     Busy { waiting: usize },
     #[error("the model reads the encoder {name} ({hash}), which is not installed")]
@@ -43,7 +43,7 @@ impl Explain for ServingError {
         match self {
             Self::NoEndpoint { .. } => ErrorKind::NotFound,
             Self::TooManyTexts { .. } | Self::TextTooLong { .. } => ErrorKind::TooLarge,
-            Self::TopK { .. } | Self::Threshold { .. } => ErrorKind::Invalid,
+            Self::TopK { .. } | Self::Probability { .. } => ErrorKind::Invalid,
             Self::Busy { .. } => ErrorKind::Exhausted,
             Self::EncoderMissing { .. } => ErrorKind::Conflict,
             Self::Predict(error) => error.kind(),
@@ -70,7 +70,7 @@ impl Explain for ServingError {
             Self::Encoder(error) => error.hint(),
             Self::Blob(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
-            Self::TopK { .. } | Self::Threshold { .. } | Self::CutOff => None,
+            Self::TopK { .. } | Self::Probability { .. } | Self::CutOff => None,
         }
     }
 }

@@ -8,9 +8,10 @@ mod opened;
 mod predict;
 mod service;
 
+pub use corral_classifier::Refusals;
 pub use error::ServingError;
 pub use opened::Opened;
-pub use predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K, Question, Scored};
+pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K, Question, Scored};
 pub use service::{Answered, Serving};
 
 use corral_telemetry::{Metric, MetricKind};

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use corral_classifier::{Encoder, Model, PredictOptions, Scratch};
+use corral_classifier::{
+    Encoder, Model, PredictOptions, Prediction, Ranked, RefusalVerdict, Refusals, Scratch,
+};
 use tokio::sync::Semaphore;
 
 use crate::ServingError;
@@ -35,6 +37,21 @@ pub struct Question {
     pub top_k: u32,
     pub threshold: Option<f32>,
     pub prefix: Option<String>,
+    /// Asks for the deepest class that is at least so probable, with all below it.
+    pub back_off: Option<f32>,
+    pub refusals: Refusals,
+}
+
+/// The answer for a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The most probable classes first; none where the text is refused or none passes the
+    /// threshold.
+    pub scored: Vec<Scored>,
+    /// The class that an unsure answer was taken back to.
+    pub backed_off: Option<Scored>,
+    /// What a model that refuses texts makes of this one.
+    pub refusal: Option<RefusalVerdict>,
 }
 
 /// A class in an answer.
@@ -60,10 +77,16 @@ impl Question {
         if !(1..=MAX_TOP_K).contains(&self.top_k) {
             return Err(ServingError::TopK { found: self.top_k });
         }
-        match self.threshold {
-            Some(found) if !(0.0..=1.0).contains(&found) => Err(ServingError::Threshold { found }),
-            _ => Ok(()),
+        let probabilities = [("threshold", self.threshold), ("back_off", self.back_off)];
+        for (field, found) in probabilities {
+            match found {
+                Some(found) if !(0.0..=1.0).contains(&found) => {
+                    return Err(ServingError::Probability { field, found });
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Whether a model without an encoder answers it in well under half a millisecond.
@@ -92,7 +115,7 @@ impl Cores {
         model: Arc<Model>,
         encoder: Option<Arc<dyn Encoder>>,
         question: Question,
-    ) -> Result<Vec<Vec<Scored>>, ServingError> {
+    ) -> Result<Vec<Answer>, ServingError> {
         if encoder.is_none() && question.is_light() {
             return predict(&model, None, &question);
         }
@@ -130,7 +153,7 @@ fn predict(
     model: &Model,
     encoder: Option<&dyn Encoder>,
     question: &Question,
-) -> Result<Vec<Vec<Scored>>, ServingError> {
+) -> Result<Vec<Answer>, ServingError> {
     let subset = question
         .prefix
         .as_deref()
@@ -141,6 +164,8 @@ fn predict(
         top_k: question.top_k as usize,
         threshold: question.threshold,
         subset: subset.as_ref(),
+        back_off: question.back_off,
+        refusals: question.refusals,
         ..PredictOptions::default()
     };
     let embeddings = model.encode(&question.texts, encoder).map_err(ServingError::Predict)?;
@@ -151,16 +176,28 @@ fn predict(
                 let prediction = model
                     .predict(text, embeddings.text(index), scratch, &options)
                     .map_err(ServingError::Predict)?;
-                let named = prediction.ranked.iter().filter(|ranked| {
-                    question.threshold.is_none_or(|threshold| ranked.probability >= threshold)
-                });
-                Ok(named.filter_map(|ranked| scored(model, ranked)).collect())
+                Ok(Answer::of(model, &prediction, question.threshold))
             })
             .collect()
     })
 }
 
-fn scored(model: &Model, ranked: &corral_classifier::Ranked) -> Option<Scored> {
+impl Answer {
+    /// A model's prediction with the names of classes, those below a threshold left out.
+    pub fn of(model: &Model, prediction: &Prediction, threshold: Option<f32>) -> Self {
+        let is_refused = prediction.refusal.is_some_and(|verdict| verdict.is_refused);
+        let named = prediction.ranked.iter().filter(|ranked| {
+            !is_refused && threshold.is_none_or(|threshold| ranked.probability >= threshold)
+        });
+        Self {
+            scored: named.filter_map(|ranked| scored(model, ranked)).collect(),
+            backed_off: prediction.backed_off.and_then(|ranked| scored(model, &ranked)),
+            refusal: prediction.refusal,
+        }
+    }
+}
+
+fn scored(model: &Model, ranked: &Ranked) -> Option<Scored> {
     let class = model.class(ranked.class)?;
     Some(Scored {
         id: class.id.to_owned(),

@@ -12,7 +12,7 @@ use corral_catalog::{
 use corral_types::{BlobHash, Caller, EndpointId, Explain, Name, Timestamp, WorkspaceId, nearest};
 
 use crate::predict::Cores;
-use crate::{LATENCY, Opened, Question, REQUESTS, Scored, ServingError, TEXTS};
+use crate::{Answer, LATENCY, Opened, Question, REQUESTS, ServingError, TEXTS};
 
 /// Where an endpoint sends its requests, ready to be followed.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl From<&EndpointRecord> for Route {
 pub struct Answered {
     pub model: Name,
     pub version: u32,
-    /// One list for each text, most probable class first.
-    pub predictions: Vec<Vec<Scored>>,
+    /// One for each text.
+    pub predictions: Vec<Answer>,
 }
 
 /// The service behind endpoints.

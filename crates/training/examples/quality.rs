@@ -10,7 +10,8 @@
 //! out, or stay as texts with `--unlabelled`; with `--names-only` no row keeps its label. With
 //! `--hidden` the model is scored on rows whose label it was not told: on those that it had as
 //! texts, and on a fifth of them that are left out for it, which stand in for a test split.
-//! Rows of the test split are left out unless `--final` says to score them. The encoder is the
+//! Rows of the test split are left out unless `--final` says to score them. `clinc150_oos` is
+//! CLINC150 with its rows of no class, by which is chosen what is refused. The encoder is the
 //! file that `CORRAL_ENCODER` names; without one, training is lexical. Model, report and page
 //! stay in the folder that `--keep` names.
 
@@ -110,7 +111,8 @@ impl Asked {
             wants_names
                 .then(|| Taxonomy::from_labels(names.iter().map(String::as_str)).expect("names"))
         });
-        let mut thinned = common::DataSet { taxonomy, ..common::DataSet::default() };
+        let none_label = set.none_label;
+        let mut thinned = common::DataSet { taxonomy, none_label, ..common::DataSet::default() };
         let keeps_texts = self.has("--unlabelled") || self.has("--names-only");
         let mut hidden = [HiddenRows::default(), HiddenRows::default()];
         for (row, (text, labels)) in set.texts.into_iter().zip(set.labels.clone()).enumerate() {
@@ -200,6 +202,7 @@ fn main() -> Result<(), String> {
         name: asked.set.clone(),
         seed: asked.seed,
         trials: asked.trials,
+        none_label: set.none_label.clone(),
         memory_bytes: 4 << 30,
         ..TrainOptions::default()
     };
@@ -221,6 +224,7 @@ fn main() -> Result<(), String> {
         let summary = json!({
             "cv": report.cv,
             "test": report.test,
+            "refusals": report.refusals,
             "trials": report.trials.len(),
             "wall_seconds": report.actual.wall_seconds,
             "peak_memory_bytes": report.actual.peak_memory_bytes,

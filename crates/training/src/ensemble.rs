@@ -1,8 +1,11 @@
 //! Greedy selection of an ensemble (Caruana, Niculescu-Mizil, Crew, Ksikes, ICML 2004).
 
+use corral_classifier::Tempering;
+use corral_classifier::calibration::temper;
 use rayon::prelude::*;
 
 use crate::calibrate::{fit_temperature, temperature_for_confidence, temperature_rows};
+use crate::confidence::{self, choose_tempering};
 use crate::metrics::{RankedRows, multi_label_log_loss};
 use crate::multi_label;
 use crate::rows::LabelKind;
@@ -93,30 +96,39 @@ pub fn select(
     selected
 }
 
-/// The predictions of an ensemble for a single-choice task, calibrated as a whole, and the
-/// temperature for that. Those for a multi-label task are joined in [`crate::multi_label`].
+/// The predictions of an ensemble for a single-choice task, calibrated as a whole, and what
+/// calibrated them. Those for a multi-label task are joined in [`crate::multi_label`].
 pub fn predictions(
     bench: &Workbench<'_>,
     trials: &[Trial],
     members: &[Member],
-) -> (RankedRows, f32) {
-    let expected_accuracy = bench.prepared.expected_accuracy();
-    if let ([only], None) = (members, expected_accuracy) {
-        return (outcome(&trials[only.trial]).ranked.clone(), 1.0);
-    }
-    let mixed = mix(trials, members);
-    let classes = mixed.class_count();
-    let rows = temperature_rows(mixed.len());
-    let mut logs = vec![0f32; rows.len() * classes];
-    for (&row, logs) in rows.iter().zip(logs.chunks_exact_mut(classes)) {
-        mixed.spread(row as usize, logs);
-        logs.iter_mut().for_each(|value| *value = value.max(LEAST_PROBABILITY).ln());
-    }
-    let logs: Vec<&[f32]> = logs.chunks_exact(classes).collect();
-    let temperature = match expected_accuracy {
-        Some(accuracy) => temperature_for_confidence(&logs, accuracy),
-        None => fit_temperature(&logs, &rows, &bench.prepared.targets, &bench.prepared.weights),
+) -> (RankedRows, Tempering) {
+    let (mixed, plain) = match (members, bench.prepared.expected_accuracy()) {
+        // Calibrated by itself.
+        ([only], None) => (outcome(&trials[only.trial]).ranked.clone(), Tempering::NONE),
+        _ => {
+            let mixed = mix(trials, members);
+            let plain = Tempering::by(temperature_of(bench, &mixed));
+            (mixed, plain)
+        }
     };
+    let tempering = match bench.prepared.expected_accuracy() {
+        // Labels that were made tell nothing of how often a prediction is right.
+        Some(_) => plain,
+        None => choose_tempering(
+            &confidence::Predictions {
+                ranked: &mixed,
+                targets: &bench.prepared.targets,
+                weights: &bench.prepared.weights,
+                folds: &bench.folds.of_row,
+            },
+            plain,
+        ),
+    };
+    if tempering == Tempering::NONE {
+        return (mixed, tempering);
+    }
+    let classes = mixed.class_count();
     let parts: Vec<RankedRows> = (0..mixed.len())
         .collect::<Vec<_>>()
         .par_chunks(ROWS_PER_TASK)
@@ -125,17 +137,29 @@ pub fn predictions(
             let mut probabilities = vec![0f32; classes];
             for &row in rows {
                 mixed.spread(row, &mut probabilities);
-                corral_classifier::calibration::temper(
-                    &mut probabilities,
-                    bench.link(),
-                    temperature,
-                );
+                temper(&mut probabilities, bench.link(), tempering);
                 ranked.push(&probabilities);
             }
             ranked
         })
         .collect();
-    (RankedRows::concatenate(classes, parts), temperature)
+    (RankedRows::concatenate(classes, parts), tempering)
+}
+
+/// The one temperature that fits a mixture of members.
+fn temperature_of(bench: &Workbench<'_>, mixed: &RankedRows) -> f32 {
+    let classes = mixed.class_count();
+    let rows = temperature_rows(mixed.len());
+    let mut logs = vec![0f32; rows.len() * classes];
+    for (&row, logs) in rows.iter().zip(logs.chunks_exact_mut(classes)) {
+        mixed.spread(row as usize, logs);
+        logs.iter_mut().for_each(|value| *value = value.max(LEAST_PROBABILITY).ln());
+    }
+    let logs: Vec<&[f32]> = logs.chunks_exact(classes).collect();
+    match bench.prepared.expected_accuracy() {
+        Some(accuracy) => temperature_for_confidence(&logs, accuracy),
+        None => fit_temperature(&logs, &rows, &bench.prepared.targets, &bench.prepared.weights),
+    }
 }
 
 /// The smallest probability whose logarithm is taken; as prediction does.

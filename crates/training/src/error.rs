@@ -24,6 +24,14 @@ pub enum TrainError {
     RowWeight { row_id: u64, weight: f32 },
     #[error("{rows} rows carry labels that are no class of the taxonomy: {listed}")]
     UnknownLabels { rows: u64, listed: String },
+    #[error("no row carries the label `{label}`, which was named as that of rows of no class")]
+    NoneLabelUnknown { label: String },
+    #[error(
+        "`{label}` was named as the label of rows of no class, but rows may have several classes"
+    )]
+    NoneLabelOfSeveral { label: String },
+    #[error("the refusal cost is {cost}; it is a share of the rows, from 0 to 1")]
+    RefusalCost { cost: f64 },
     #[error("make a taxonomy of the labels found")]
     LabelsAsTaxonomy(#[source] TaxonomyError),
     #[error("none of the {rows} rows to learn from has a label")]
@@ -114,6 +122,9 @@ impl Explain for TrainError {
             Self::NoWeight { .. } => {
                 "rows of weight 0 are left out: give those that are to be learnt from a weight \
                  above it, or import without naming a weight column"
+            }
+            Self::NoneLabelOfSeveral { .. } => {
+                "leave such rows without any label: that says the same"
             }
             Self::OneClass { .. } => "label rows of at least one more class",
             Self::TooFewTexts { .. } => "label more rows with different texts",

@@ -16,6 +16,7 @@ mod calibrate;
 mod candidate;
 mod checkpoint;
 mod clock;
+mod confidence;
 mod ensemble;
 mod error;
 mod features;
@@ -33,6 +34,8 @@ mod plan;
 mod prepare;
 mod progress;
 mod random;
+mod refit;
+mod refusal;
 mod report;
 mod rows;
 mod sampler;
@@ -59,9 +62,10 @@ pub use options::{ClassTexts, ClassWeighting, Metric, Price, TrainOptions};
 pub use parents::Parents;
 pub use plan::{Estimate, Plan};
 pub use report::{
-    Actual, Advice, AdviceKind, ClassReport, ConfusionReport, DataSummary, DuplicatePair,
-    Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency, LearningCurve,
-    LearningPoint, MemberEffect, MemberReport, ModelReport, PAGE_FILE, REPORT_FILE, RefusalPoint,
+    Actual, Advice, AdviceKind, BackOffLevel, BackOffPoint, ClassReport, ConfusionReport,
+    DataSummary, DuplicatePair, Duplicates, Findings, LabelError, LabelErrors, LabelledRow,
+    Latency, LearningCurve, LearningPoint, MemberEffect, MemberReport, ModelReport, PAGE_FILE,
+    REPORT_FILE, RefusalKind, RefusalPoint, RefusalRows, RefusalScores, RefusalSummary, RefusalTry,
     Regime, ReliabilityBin, Report, RowExample, TrialEnding, TrialReport, Warning, WarningKind,
     WeakMethod, WeakSummary, advise,
 };

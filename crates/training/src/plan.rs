@@ -346,7 +346,7 @@ fn fit_into_memory(
     options: &TrainOptions,
 ) -> Result<u64, TrainError> {
     loop {
-        let needed = memory_bytes(shape, candidates, schedule, folds, threads);
+        let needed = memory_bytes(shape, candidates, schedule, folds, threads, options);
         if needed <= options.memory_bytes {
             return Ok(needed);
         }
@@ -386,6 +386,7 @@ fn memory_bytes(
     schedule: &Schedule,
     folds: usize,
     threads: usize,
+    options: &TrainOptions,
 ) -> u64 {
     let texts = 3 * shape.text_bytes;
     let blocks = BlocksNeeded::by(candidates.iter().map(|one| one.featurizer));
@@ -418,16 +419,21 @@ fn memory_bytes(
         .unwrap_or(0);
     // Each thread works on the fold of one trial; members are joined and analysed after them.
     let search = scores + threads * largest_fit;
-    let after = crate::analysis::memory_bytes(shape.texts);
+    // The ensemble without a fold is fitted as trials are, and then asked.
+    let refusals = if options.none_label.is_none() {
+        0
+    } else {
+        crate::refusal::memory_bytes(shape.texts, options.model_bytes) + threads * largest_fit
+    };
     let joining = match shape.kind {
-        LabelKind::SingleChoice => 0,
+        LabelKind::SingleChoice => crate::confidence::memory_bytes(shape.texts, shape.classes),
         LabelKind::MultiLabel => {
             let members = MAX_PICKS as usize;
             multi_label::memory_bytes(shape.texts, shape.classes, members, threads)
         }
     };
-    let most = search.max(after).max(joining);
-    (PROCESS_BYTES + texts + lexical + embeddings + predictions + most) as u64
+    let after = crate::analysis::memory_bytes(shape.texts).max(joining).max(refusals);
+    (PROCESS_BYTES + texts + lexical + embeddings + predictions + search.max(after)) as u64
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod advice;
 mod build;
 mod findings;
 mod html;
+mod refusals;
 mod text;
 mod weak;
 
@@ -21,9 +22,10 @@ use crate::plan::Estimate;
 pub use advice::{Advice, AdviceKind, advise};
 pub use build::{PAGE_FILE, REPORT_FILE, ReportParts, build, write};
 pub use findings::{
-    DuplicatePair, Duplicates, Findings, LabelError, LabelErrors, LabelledRow, Latency,
-    LearningCurve, LearningPoint, MemberEffect, RefusalPoint, RowExample,
+    BackOffLevel, BackOffPoint, DuplicatePair, Duplicates, Findings, LabelError, LabelErrors,
+    LabelledRow, Latency, LearningCurve, LearningPoint, MemberEffect, RefusalPoint, RowExample,
 };
+pub use refusals::{RefusalKind, RefusalRows, RefusalScores, RefusalSummary, RefusalTry};
 pub use weak::{WeakMethod, WeakSummary};
 
 /// What a run did and what its model is worth.
@@ -54,6 +56,9 @@ pub struct Report {
     /// The model file on the test split, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Evaluation>,
+    /// How texts of no class are refused, where rows of no class were named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<RefusalSummary>,
     /// By class, on held-out rows.
     pub classes: Vec<ClassReport>,
     /// The most frequent confusions among held-out rows.
@@ -108,6 +113,11 @@ pub struct DataSummary {
     pub classes: u64,
     /// Texts of the taxonomy that were learnt from.
     pub class_texts: u64,
+    /// Rows of no class to learn refusals from, and to test them on.
+    #[serde(default)]
+    pub none_rows: u64,
+    #[serde(default)]
+    pub none_test_rows: u64,
 }
 
 /// One candidate, cross-validated: a run in MLflow's terms.

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use corral_classifier::model::Scratch;
-use corral_classifier::{
-    ClassEntry, EmbeddingView, Encoder, EncoderNeed, MemberSpec, Model, ModelSpec, SparseRows,
-    Thresholds,
-};
+use corral_classifier::{Encoder, Model, SparseRows, Tempering};
 use corral_taxonomy::Taxonomy;
 use corral_types::{BlobHash, Timestamp};
 use rayon::prelude::*;
@@ -16,21 +13,22 @@ use serde_json::json;
 use crate::analysis;
 use crate::checkpoint;
 use crate::clock::process_cpu_time;
-use crate::ensemble::{self, Member};
+use crate::ensemble;
 use crate::error::TrainError;
 use crate::features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, embed, lexical_block};
 use crate::fingerprint::fingerprint;
 use crate::learner::HeadBudget;
-use crate::lexicons::LexiconSettings;
 use crate::memory::peak_memory_bytes;
 use crate::metrics::{self, Decisions, DetailedEvaluation, Levels, RankedRows};
 use crate::multi_label;
 use crate::observer::Observer;
 use crate::options::{Metric, TrainOptions};
 use crate::plan::{Plan, Schedule};
-use crate::prepare::{self, ClassTextRows, HeldOut, Prepared, prepare};
+use crate::prepare::{ClassTextRows, HeldOut, Prepared, prepare};
 use crate::progress::Progress;
-use crate::report::{self, Actual, MemberReport, Report, ReportParts, Warning, WarningKind};
+use crate::refit::Refit;
+use crate::refusal;
+use crate::report::{self, Actual, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
 use crate::search::{self, Ending, SearchContext};
 use crate::space::Space;
@@ -117,6 +115,7 @@ impl Run<'_> {
         let class_texts = ClassTextRows::of(taxonomy, options.class_texts);
         let mut prepared = prepare(rows, taxonomy, &class_texts, options)?;
         check_metric(options.metric, prepared.kind)?;
+        check_refusal_cost(options.refusal_cost)?;
         let expected = self.expected_shape(&prepared);
         let space = Space::for_task(&expected, options.memory_bytes);
         let texts = prepared.distinct_texts();
@@ -191,23 +190,40 @@ impl Run<'_> {
                 members.into_iter().map(|(_, ranked, weight)| (ranked, weight)).collect();
             multi_label::join(&bench, &members)
         });
-        let (held_out, temperature, cv) = match &joined {
-            Some(joined) => (joined.held_out.clone(), 1.0, joined.cv.clone()),
+        let (held_out, tempering, cv) = match &joined {
+            Some(joined) => (joined.held_out.clone(), Tempering::NONE, joined.cv.clone()),
             None => {
-                let (held_out, temperature) =
-                    ensemble::predictions(&bench, &found.trials, &members);
+                let (held_out, tempering) = ensemble::predictions(&bench, &found.trials, &members);
                 let cv = bench.evaluate(&held_out);
-                (held_out, temperature, cv)
+                (held_out, tempering, cv)
             }
         };
         actual.search_seconds = search_started.elapsed().as_secs_f64();
 
         let refit_started = Instant::now();
-        let (mut spec, member_reports) =
-            self.refit(&bench, &found.trials, &members, temperature, &progress)?;
+        progress.within(REFIT_PHASE, 0.0, "fitting on all rows", json!({ "phase": "refit" }));
+        let refit = Refit {
+            bench: &bench,
+            trials: &found.trials,
+            members: &members,
+            tempering,
+            options,
+            encoder: self.encoder,
+        };
+        let (mut spec, member_reports) = refit.fit(HeldOut::Nothing)?;
         if let Some(joined) = &joined {
             joined.put_into(&mut spec);
         }
+        let mut refusals = match &prepared.none {
+            None => None,
+            Some(none) => {
+                let message = "learning what is none of the classes";
+                progress.within(REFIT_PHASE, 0.5, message, json!({ "phase": "refusals" }));
+                let learnt = refusal::learn(&refit, none, self.observer)?;
+                spec.thresholds.refusal = Some(learnt.refusal);
+                Some(learnt.summary)
+            }
+        };
         let model_path = self.out_dir.join(MODEL_FILE);
         let model_hash = spec.write(&model_path).map_err(TrainError::WriteModel)?;
         actual.refit_seconds = refit_started.elapsed().as_secs_f64();
@@ -215,6 +231,10 @@ impl Run<'_> {
 
         let test_started = Instant::now();
         let test = self.test(&prepared, &model_path, levels.as_ref())?;
+        if let (Some(summary), Some(none)) = (&mut refusals, &prepared.none) {
+            summary.test =
+                refusal::test(&model_path, &prepared.test, none, self.encoder, self.observer)?;
+        }
         actual.test_seconds = test_started.elapsed().as_secs_f64();
 
         let analysis_started = Instant::now();
@@ -257,6 +277,7 @@ impl Run<'_> {
             cv,
             held_out: &held_out,
             findings,
+            refusals,
             test,
             actual,
             model_path: &model_path,
@@ -322,71 +343,6 @@ impl Run<'_> {
         }
     }
 
-    /// Fits the members on all rows.
-    fn refit(
-        &self,
-        bench: &Workbench<'_>,
-        trials: &[Trial],
-        members: &[Member],
-        temperature: f32,
-        progress: &Progress<'_>,
-    ) -> Result<(ModelSpec, Vec<MemberReport>), TrainError> {
-        progress.within(REFIT_PHASE, 0.0, "fitting on all rows", json!({ "phase": "refit" }));
-        let prepared = bench.prepared;
-        let everything: Vec<u32> = (0..prepared.texts.len() as u32).collect();
-        let needed = BlocksNeeded::by(
-            members.iter().map(|member| trials[member.trial].report.candidate.featurizer),
-        );
-        let lexicons: Vec<LexiconSettings> = needed.lexicons.iter().copied().collect();
-        let picks: u32 = members.iter().map(|member| member.picks).sum();
-        let fitted: Vec<(MemberSpec, MemberReport)> = members
-            .par_iter()
-            .map(|member| {
-                let trial = &trials[member.trial];
-                let (number, candidate) = (trial.report.number, trial.report.candidate);
-                let outcome = trial.outcome.as_ref().expect("members are complete trials");
-                let fitted =
-                    bench.fit(number, &candidate, &everything, HeldOut::Nothing, bench.seed)?;
-                let weight = member.picks as f32 / picks as f32;
-                let report = MemberReport {
-                    trial: number,
-                    weight,
-                    name: candidate.name(),
-                    score_with: member.score_with,
-                    head_bytes: fitted.head.memory_bytes() as u64,
-                    fit_cpu_seconds: fitted.cpu.as_secs_f64(),
-                };
-                let spec = MemberSpec {
-                    name: candidate.name(),
-                    featurizer: candidate.featurizer.in_model(&lexicons),
-                    head: fitted.head,
-                    calibration: outcome.calibration.clone().into_applied(),
-                    weight,
-                };
-                Ok((spec, report))
-            })
-            .collect::<Result<_, TrainError>>()?;
-        let (members, reports): (Vec<MemberSpec>, Vec<MemberReport>) = fitted.into_iter().unzip();
-        let reads_encoder = !needed.views.is_empty();
-        let lexicon = |settings| bench.blocks.lexical(settings).lexicon.clone();
-        let spec = ModelSpec {
-            name: self.options.name.clone(),
-            metadata: prepare::metadata(prepared, self.options),
-            classes: class_entries(&prepared.taxonomy),
-            outputs: prepared.outputs.clone(),
-            link: bench.link(),
-            encoder: self
-                .encoder
-                .filter(|_| reads_encoder)
-                .map(|encoder| encoder_need(encoder, &needed)),
-            lexicons: lexicons.iter().map(lexicon).collect(),
-            members,
-            temperature,
-            thresholds: Thresholds::default(),
-        };
-        Ok((spec, reports))
-    }
-
     /// Scores the test split with the model file, as it will be served.
     fn test(
         &self,
@@ -447,24 +403,6 @@ fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn encoder_need(encoder: &dyn Encoder, needed: &BlocksNeeded) -> EncoderNeed {
-    let dimension = |view| encoder.dimension(view).map(|length| length as u32);
-    EncoderNeed {
-        hash: encoder.id(),
-        name: encoder.name().to_owned(),
-        dimension: dimension(EmbeddingView::Pooled).expect("every encoder has the pooled view"),
-        layers_dimension: needed
-            .views
-            .get(&EmbeddingView::Layers)
-            .and_then(|&view| dimension(view)),
-    }
-}
-
-fn class_entries(taxonomy: &Taxonomy) -> Vec<ClassEntry> {
-    let entry = |class: &corral_taxonomy::Class| ClassEntry {
-        id: class.id.clone(),
-        name: class.name.clone(),
-        parent: class.parent,
-    };
-    taxonomy.classes().iter().map(entry).collect()
+fn check_refusal_cost(cost: f64) -> Result<(), TrainError> {
+    if (0.0..=1.0).contains(&cost) { Ok(()) } else { Err(TrainError::RefusalCost { cost }) }
 }

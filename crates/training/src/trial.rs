@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use corral_classifier::calibration::{sigmoid, temper};
-use corral_classifier::{Calibration, DenseRows, Head, Link};
+use corral_classifier::{Calibration, DenseRows, Head, Link, Tempering};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,9 @@ impl FittedCalibration {
     /// From calibrated probabilities to those of the plain link.
     fn undo(&self, link: Link, probabilities: &mut [f32]) {
         match self {
-            Self::Temperature(temperature) => temper(probabilities, link, temperature.recip()),
+            Self::Temperature(temperature) => {
+                temper(probabilities, link, Tempering::by(temperature.recip()));
+            }
             Self::PerClass { slopes, offsets } => {
                 let maps = slopes.iter().zip(offsets);
                 // A slope of zero says the same of all scores.
@@ -202,7 +204,7 @@ impl Workbench<'_> {
             number,
             rows: &rows,
             held_out: HeldOut::Fold(fold),
-            seed: self.seed ^ (fold as u64 + 1) << 48,
+            seed: self.fold_seed(fold),
             effort: rung.effort,
         };
         let mut folds = Vec::with_capacity(learners.len());
@@ -219,6 +221,11 @@ impl Workbench<'_> {
             return Err(TrainError::Cancelled);
         }
         Ok(folds)
+    }
+
+    /// The seed of fits that hold out a fold.
+    pub const fn fold_seed(&self, fold: usize) -> u64 {
+        self.seed ^ (fold as u64 + 1) << 48
     }
 
     /// Leaves about a share of the rows that some fold holds out; the others stay.

@@ -113,3 +113,43 @@ fn planted_label_errors_and_duplicates_are_found_in_news() {
     );
     println!("{:?}", report.actual);
 }
+
+#[test]
+fn planted_label_errors_are_found_among_many_classes() {
+    const SHARE: usize = 3;
+    let Some(mut set) = common::load("banking77") else { return };
+    let keep: Vec<usize> =
+        (0..set.texts.len()).filter(|&row| set.splits[row] == Split::Train).collect();
+    set.texts = keep.iter().map(|&row| set.texts[row].clone()).collect();
+    set.labels = keep.iter().map(|&row| set.labels[row].clone()).collect();
+    set.splits = vec![Split::Train; keep.len()];
+    let names: BTreeSet<String> = set.labels.iter().flatten().cloned().collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let seed = 17;
+    let mut numbers = Numbers(seed);
+    let planted = keep.len() * SHARE / 100;
+    let mut wrong = BTreeSet::new();
+    while wrong.len() < planted {
+        let row = numbers.below(keep.len());
+        if wrong.insert(row as u64) {
+            let own = names.iter().position(|name| *name == set.labels[row][0]).unwrap();
+            let other = own + 1 + numbers.below(names.len() - 1);
+            set.labels[row][0] = names[other % names.len()].clone();
+        }
+    }
+    let report = report(&set.rows());
+    let errors = &report.findings.label_errors;
+    let listed = errors.examples.len();
+    let hits = errors.examples.iter().filter(|error| wrong.contains(&error.row_id)).count();
+    println!(
+        "{planted} labels changed of {}, seed {seed}: {} rows found; of the first {listed} listed \
+         {hits} were planted; held-out accuracy {:.3}",
+        keep.len(),
+        errors.rows,
+        report.cv.accuracy
+    );
+    // The set has errors of its own among those found, some 70 by the same rule.
+    assert!(errors.rows as usize >= planted / 2, "half of the planted errors or more are found");
+    assert!(errors.rows as usize <= planted + planted / 2, "not many others are");
+    assert!(hits * 100 >= listed * 75, "three in four of those listed were planted");
+}

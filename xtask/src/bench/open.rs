@@ -5,7 +5,7 @@ use std::time::Instant;
 use corral_classifier::{Calibration, PredictOptions, TextEmbedding, model::Scratch};
 use corral_classifier::{
     ClassEntry, Featurizer, LexicalConfig, Lexicon, LinearHead, Link, MemberSpec, Model, ModelSpec,
-    Precision, Thresholds,
+    Precision, Tempering, Thresholds,
 };
 
 use super::report::Figure;
@@ -48,7 +48,7 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
             calibration: Calibration::Temperature(1.0),
             weight: 1.0,
         }],
-        temperature: 1.0,
+        tempering: Tempering::NONE,
         thresholds: Thresholds::default(),
     };
     let scratch = tempfile::tempdir_in(root().join("target"))?;

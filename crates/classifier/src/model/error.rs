@@ -67,7 +67,7 @@ pub enum Damage {
 }
 
 /// Which parts of a [`ModelSpec`](super::ModelSpec) do not fit each other.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PartsError {
     #[error("it has no members, or more than {0}")]
     MemberCount(usize),
@@ -87,6 +87,12 @@ pub enum PartsError {
     Number { owner: String, what: &'static str },
     #[error("{found} thresholds stand beside {outputs} outputs, or one is not a number")]
     Thresholds { found: usize, outputs: usize },
+    #[error(
+        "its confidence power is {power}; it is a finite number, and 0 where classes stand alone"
+    )]
+    ConfidencePower { power: f32 },
+    #[error("its refusal {what}")]
+    Refusal { what: &'static str },
 }
 
 impl From<Damage> for ModelError {

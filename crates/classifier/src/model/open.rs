@@ -9,13 +9,15 @@ use super::error::{Damage, ModelError};
 use super::format::{Sections, content_hash_matches, read_header};
 use super::heads::{HeadPlaces, HeadShape, member_section, place_head};
 use super::mapping::FileBytes;
+use super::refuse::{RefusalPlaces, place_refusal};
 use super::settings::{CalibrationSettings, EncoderNeed, MemberSettings, Settings};
 use super::spec::{Featurizer, LexiconUse, MAX_MEMBERS};
-use crate::calibration::{Calibration, Link};
+use crate::calibration::{Calibration, Link, Tempering};
 use crate::classes::{ClassRef, ClassTable, MAX_CLASSES};
 use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::{Head, MAX_OUTPUTS};
 use crate::lexical::{Bucket, Lexicon};
+use crate::refusal::Refusal;
 
 /// An open model. Nothing of its sections has been read; each prediction touches what it
 /// needs. Cheap to keep: some kilobytes beside the mapping.
@@ -26,6 +28,7 @@ pub struct Model {
     classes: ClassPlaces,
     lexicons: Vec<LexiconPlaces>,
     members: Vec<MemberPlaces>,
+    refusal: Option<RefusalPlaces>,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub struct ModelInfo {
     pub lexicon_columns: Vec<usize>,
     pub members: Vec<MemberInfo>,
     pub least_probability: Option<f32>,
+    /// From which score on the model refuses a text, where it does.
+    pub refusal_threshold: Option<f32>,
 }
 
 /// What a member of a model is.
@@ -124,8 +129,9 @@ impl Model {
         let classes = place_classes(&settings, &mut sections)?;
         let lexicons = place_lexicons(&settings, &mut sections)?;
         let members = place_members(&settings, &mut sections)?;
+        let refusal = place_refusal(&settings, &mut sections)?;
         sections.finish()?;
-        Ok(Self { bytes, settings, classes, lexicons, members })
+        Ok(Self { bytes, settings, classes, lexicons, members, refusal })
     }
 
     /// Checks the file's hash and every entry that points to another. Opening leaves this
@@ -209,6 +215,7 @@ impl Model {
             lexicon_columns: self.settings.lexicons.iter().map(|shape| shape.columns()).collect(),
             members: members.collect(),
             least_probability: self.settings.least_probability,
+            refusal_threshold: self.settings.refusal.map(|refusal| refusal.threshold),
         }
     }
 
@@ -270,6 +277,23 @@ impl Model {
             head: places.head.view(&self.bytes),
             calibration,
         }
+    }
+
+    /// How the model finds texts that are none of its classes, over the arrays of the file;
+    /// `None` where it refuses none.
+    pub fn refusal(&self) -> Option<Refusal<'_>> {
+        Some(self.refusal.as_ref()?.view(&self.bytes))
+    }
+
+    /// The calibration of the ensemble as a whole.
+    pub(super) const fn tempering(&self) -> Tempering {
+        let Settings { temperature, confidence_power, .. } = self.settings;
+        Tempering { temperature, confidence_power }
+    }
+
+    /// Whether texts are refused by their signals.
+    pub(super) fn has_detector(&self) -> bool {
+        self.refusal.as_ref().is_some_and(RefusalPlaces::has_detector)
     }
 
     fn entries<T: bytemuck::AnyBitPattern>(&self, range: &Range<usize>) -> &[T] {

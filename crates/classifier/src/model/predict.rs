@@ -5,11 +5,12 @@ use rayon::prelude::*;
 use super::error::PredictError;
 use super::open::{MemberView, Model};
 use super::spec::{MemberSpec, ModelSpec};
-use crate::calibration::{Calibration, Link, add_weighted, combine, temper};
+use crate::calibration::{Link, add_weighted, combine, temper};
 use crate::classes::ClassSubset;
 use crate::encoder::{EmbeddingView, Embeddings, Encoder, TextEmbedding};
-use crate::head::{FeatureRow, Head, HeadScratch};
+use crate::head::{FeatureRow, HeadScratch};
 use crate::lexical::LexicalScratch;
+use crate::refusal::{RefusalVerdict, Signals};
 use crate::rows::{DenseRows, SparseRow, SparseRows};
 
 /// Texts whose embeddings are held at once in a batch: 1.5 MiB at 384 numbers each.
@@ -28,6 +29,15 @@ pub struct Scratch {
     probabilities: Vec<f32>,
     rolled_up: Vec<f32>,
     order: Vec<u32>,
+    signals: Signals,
+}
+
+impl Scratch {
+    /// The probabilities of the outputs of the model that was asked last, for the text that it
+    /// was asked about.
+    pub fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
 }
 
 /// What is asked of a prediction.
@@ -40,6 +50,20 @@ pub struct PredictOptions<'a> {
     /// Restricts the answer; see [`Model::subset`].
     pub subset: Option<&'a ClassSubset>,
     pub ancestors: Ancestors,
+    /// Asks for the deepest class of the tree that is at least so probable; see
+    /// [`Prediction::backed_off`].
+    pub back_off: Option<f32>,
+    pub refusals: Refusals,
+}
+
+/// Whether a model may take a text for none of its classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// As the model was trained to.
+    #[default]
+    Apply,
+    /// Its score is told, and nothing is refused.
+    Ignore,
 }
 
 /// Whether a prediction tells the probabilities of inner classes.
@@ -51,7 +75,14 @@ pub enum Ancestors {
 
 impl Default for PredictOptions<'_> {
     fn default() -> Self {
-        Self { top_k: 1, threshold: None, subset: None, ancestors: Ancestors::Skip }
+        Self {
+            top_k: 1,
+            threshold: None,
+            subset: None,
+            ancestors: Ancestors::Skip,
+            back_off: None,
+            refusals: Refusals::Apply,
+        }
     }
 }
 
@@ -63,6 +94,12 @@ pub struct Prediction {
     /// The classes from the root to the first ranked one, itself included, each with the
     /// probability of all below it. Empty unless asked for.
     pub path: Vec<Ranked>,
+    /// With [`PredictOptions::back_off`], the class to answer: the likeliest output where it is
+    /// as probable as was asked, and else the deepest class whose probability, with all below
+    /// it, is; the more probable among equals. Without one the text is none of the classes.
+    pub backed_off: Option<Ranked>,
+    /// What a model that refuses texts makes of this one.
+    pub refusal: Option<RefusalVerdict>,
 }
 
 /// A class in an answer.
@@ -76,7 +113,8 @@ pub struct Ranked {
 }
 
 impl Prediction {
-    /// The classes that the text is taken to have; none stands for "none of these".
+    /// The classes that the text is taken to have; none stands for "none of these", as for
+    /// every text that is refused.
     pub fn chosen(&self) -> impl Iterator<Item = &Ranked> {
         self.ranked.iter().filter(|ranked| ranked.chosen)
     }
@@ -99,10 +137,66 @@ impl Model {
             }
         }
         self.probabilities(text, embedding, scratch)?;
+        // By all classes, whatever the answer is restricted to.
+        let verdict = self.verdict(scratch, options.refusals);
         if let Some(subset) = options.subset {
             self.restrict(&mut scratch.probabilities, subset);
         }
-        Ok(self.rank(scratch, options))
+        let is_refused = verdict.is_some_and(|verdict| verdict.is_refused);
+        let mut prediction = self.rank(scratch, options);
+        if is_refused {
+            let listed = prediction.ranked.iter_mut().chain(&mut prediction.path);
+            listed.for_each(|ranked| ranked.chosen = false);
+        }
+        if let Some(least) = options.back_off.filter(|_| !is_refused) {
+            prediction.backed_off = self.back_off(scratch, least);
+        }
+        prediction.refusal = verdict;
+        Ok(prediction)
+    }
+
+    /// What a model that refuses texts makes of the text that was scored last.
+    fn verdict(&self, scratch: &mut Scratch, refusals: Refusals) -> Option<RefusalVerdict> {
+        let refusal = self.refusal()?;
+        let Scratch { probabilities, signals, .. } = scratch;
+        let signals = if self.has_detector() { signals.finish(probabilities) } else { &[] };
+        let score = refusal.score.of(probabilities, signals);
+        let is_refused = refusals == Refusals::Apply && score >= refusal.threshold;
+        Some(RefusalVerdict { score, is_refused })
+    }
+
+    /// The signals by which a [detector](crate::RefusalScore::Detector) judges a text, which is scored
+    /// for that; none where the model has no detector.
+    pub fn signals<'s>(
+        &self,
+        text: &str,
+        embedding: TextEmbedding<'_>,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [f32], PredictError> {
+        self.probabilities(text, embedding, scratch)?;
+        let Scratch { probabilities, signals, .. } = scratch;
+        Ok(if self.has_detector() { signals.finish(probabilities) } else { &[] })
+    }
+
+    /// The class to answer where it shall be at least so probable; see
+    /// [`Prediction::backed_off`].
+    fn back_off(&self, scratch: &mut Scratch, least: f32) -> Option<Ranked> {
+        let Scratch { probabilities, rolled_up, .. } = scratch;
+        let table = self.class_table();
+        let ranked = |(class, probability)| Ranked { class, probability, chosen: true };
+        let outputs = table.outputs.iter().copied().zip(probabilities.iter().copied());
+        let best = outputs.reduce(|best, next| if next.1 > best.1 { next } else { best });
+        if let Some(best) = best.filter(|best| best.1 >= least) {
+            return Some(ranked(best));
+        }
+        self.roll_up(probabilities, rolled_up);
+        let reaching = (0u32..).zip(rolled_up.iter().copied()).filter(|class| class.1 >= least);
+        let with_depth = reaching.map(|class| (table.upward(class.0).count(), class));
+        let deepest = with_depth.reduce(|best, next| {
+            let order = next.0.cmp(&best.0).then(next.1.1.total_cmp(&best.1.1));
+            if order.is_gt() { next } else { best }
+        });
+        deepest.map(|(_, class)| ranked(class))
     }
 
     /// The probability of each output for a text.
@@ -121,18 +215,20 @@ impl Model {
         scratch.probabilities.clear();
         scratch.probabilities.resize(self.output_count(), 0.0);
         let members = self.settings().members.len();
+        let takes_signals = self.has_detector();
+        scratch.signals.begin();
         for index in 0..members {
             let member = self.member(index);
             let row = member
                 .row(member.lexicon.map(|used| scratch.lexical[used.lexicon].row()), embedding);
-            member_probabilities(
-                &member.head,
-                &member.calibration,
-                self.link(),
-                row,
-                &mut scratch.head,
-                &mut scratch.scores,
-            );
+            member.head.score(row, &mut scratch.head, &mut scratch.scores);
+            if takes_signals {
+                scratch.signals.note_scores(&scratch.scores);
+            }
+            member.calibration.apply(self.link(), &mut scratch.scores);
+            if takes_signals {
+                scratch.signals.note_probabilities(&scratch.scores, member.weight);
+            }
             if members == 1 {
                 // Not multiplied by a weight of 1 and added to 0: the same bits, sooner.
                 std::mem::swap(&mut scratch.scores, &mut scratch.probabilities);
@@ -140,7 +236,10 @@ impl Model {
                 add_weighted(&mut scratch.probabilities, &scratch.scores, member.weight);
             }
         }
-        temper(&mut scratch.probabilities, self.link(), self.settings().temperature);
+        if takes_signals {
+            scratch.signals.note_sum(&scratch.probabilities);
+        }
+        temper(&mut scratch.probabilities, self.link(), self.tempering());
         Ok(&scratch.probabilities)
     }
 
@@ -314,7 +413,7 @@ impl Model {
             }
             _ => Vec::new(),
         };
-        Prediction { ranked, path }
+        Prediction { ranked, path, ..Prediction::default() }
     }
 }
 
@@ -367,7 +466,8 @@ impl MemberSpec {
                     embedding: embeddings.map_or(&[], |(rows, _)| rows.row(index)),
                     embedding_scale: embeddings.map_or(1.0, |(_, scale)| scale),
                 };
-                member_probabilities(&self.head, &self.calibration, link, row, scratch, scores);
+                self.head.score(row, scratch, scores);
+                self.calibration.apply(link, scores);
                 out.copy_from_slice(scores);
             },
         );
@@ -390,19 +490,6 @@ impl ModelSpec {
             })
             .collect();
         let weighted: Vec<(&DenseRows, f32)> = rows.iter().zip(self.shares()).collect();
-        combine(&weighted, self.link, self.temperature)
+        combine(&weighted, self.link, self.tempering)
     }
-}
-
-/// What a member says to a row, on its own.
-fn member_probabilities(
-    head: &Head<'_>,
-    calibration: &Calibration<'_>,
-    link: Link,
-    row: FeatureRow<'_>,
-    scratch: &mut HeadScratch,
-    probabilities: &mut Vec<f32>,
-) {
-    head.score(row, scratch, probabilities);
-    calibration.apply(link, probabilities);
 }

@@ -9,6 +9,7 @@ use crate::calibration::Link;
 use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::Activation;
 use crate::lexical::{BM25_FEATURE, FIRST_WORDS_FEATURE, HASHED_FEATURE, LexiconShape};
+use crate::refusal::Refusal;
 
 /// The encoder whose embeddings a model reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub struct Thresholds {
     pub least_probability: Option<f32>,
     /// With [`Link::Sigmoid`]: a threshold for each output, before the common one.
     pub per_output: Option<Vec<f32>>,
+    /// With [`Link::Softmax`]: how texts are found that are none of the classes.
+    pub refusal: Option<Refusal<'static>>,
 }
 
 /// What a reader must understand to use a file at all. Read before everything else.
@@ -51,7 +54,7 @@ pub(super) struct Requirements {
 
 /// Features of the format that this reader knows. A later kind of member, head, weighting or
 /// calibration adds a word to the files that use it, and older readers refuse those by name.
-pub(super) const KNOWN_FEATURES: [&str; 11] = [
+pub(super) const KNOWN_FEATURES: [&str; 13] = [
     "lexicon",
     BM25_FEATURE,
     FIRST_WORDS_FEATURE,
@@ -63,7 +66,13 @@ pub(super) const KNOWN_FEATURES: [&str; 11] = [
     "neighbours",
     "kernel",
     "local",
+    REFUSAL_FEATURE,
+    CONFIDENCE_POWER_FEATURE,
 ];
+/// The word of models that temper sure and unsure rows differently.
+pub(super) const CONFIDENCE_POWER_FEATURE: &str = "confidence_power";
+/// The word of models that refuse texts.
+pub(super) const REFUSAL_FEATURE: &str = "refusal";
 /// The word of models that read the view of all layers.
 pub(super) const LAYERS_FEATURE: &str = "embedding_layers";
 
@@ -80,8 +89,29 @@ pub(super) struct Settings {
     pub lexicons: Vec<LexiconShape>,
     pub members: Vec<MemberSettings>,
     pub temperature: f32,
+    /// The first writers knew none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub confidence_power: f32,
     pub least_probability: Option<f32>,
     pub has_output_thresholds: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalSettings>,
+}
+
+/// How texts are refused, without the arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefusalSettings {
+    pub threshold: f32,
+    pub score: RefusalScoreSettings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum RefusalScoreSettings {
+    Doubt,
+    Entropy,
+    Detector { bias: f32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +127,10 @@ pub(super) struct MemberSettings {
     pub embedding_view: EmbeddingView,
     pub head: HeadSettings,
     pub calibration: CalibrationSettings,
+}
+
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
 }
 
 const fn pooled() -> EmbeddingView {

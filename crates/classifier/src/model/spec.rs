@@ -11,11 +11,12 @@ use corral_types::BlobHash;
 use super::error::{ModelError, PartsError};
 use super::format::FileBuilder;
 use super::heads::{add_head, feature, member_section, settings_of};
+use super::refuse::{add_refusal, check_refusal, refusal_settings};
 use super::settings::{
-    CalibrationSettings, EncoderNeed, LAYERS_FEATURE, LexiconUseSettings, MemberSettings, Settings,
-    Thresholds,
+    CONFIDENCE_POWER_FEATURE, CalibrationSettings, EncoderNeed, LAYERS_FEATURE, LexiconUseSettings,
+    MemberSettings, REFUSAL_FEATURE, Settings, Thresholds,
 };
-use crate::calibration::{Calibration, Link};
+use crate::calibration::{Calibration, Link, Tempering};
 use crate::classes::{ClassArrays, ClassEntry};
 use crate::encoder::{EmbeddingUse, EmbeddingView};
 use crate::head::Head;
@@ -41,8 +42,8 @@ pub struct ModelSpec {
     /// Lexicons, which members share by their place here.
     pub lexicons: Vec<Lexicon<'static>>,
     pub members: Vec<MemberSpec>,
-    /// The calibration of the ensemble as a whole; 1 leaves it alone.
-    pub temperature: f32,
+    /// The calibration of the ensemble as a whole.
+    pub tempering: Tempering,
     pub thresholds: Thresholds,
 }
 
@@ -126,6 +127,9 @@ impl ModelSpec {
             file.add(&format!("lexicon.{index}.buckets"), lexicon.buckets());
             file.add(&format!("lexicon.{index}.weights"), lexicon.weights());
         }
+        if let Some(refusal) = &self.thresholds.refusal {
+            add_refusal(&mut file, refusal);
+        }
         for (index, member) in self.members.iter().enumerate() {
             add_member(&mut file, index, member);
         }
@@ -160,6 +164,12 @@ impl ModelSpec {
         if self.members.iter().any(reads_layers) {
             requires.push(LAYERS_FEATURE.to_owned());
         }
+        if self.tempering.confidence_power != 0.0 {
+            requires.push(CONFIDENCE_POWER_FEATURE.to_owned());
+        }
+        if self.thresholds.refusal.is_some() {
+            requires.push(REFUSAL_FEATURE.to_owned());
+        }
         Settings {
             requires,
             name: self.name.clone(),
@@ -172,9 +182,11 @@ impl ModelSpec {
             members: (self.members.iter().zip(self.shares()))
                 .map(|(member, share)| member_settings(member, share))
                 .collect(),
-            temperature: self.temperature,
+            temperature: self.tempering.temperature,
+            confidence_power: self.tempering.confidence_power,
             least_probability: self.thresholds.least_probability,
             has_output_thresholds: self.thresholds.per_output.is_some(),
+            refusal: self.thresholds.refusal.as_ref().map(refusal_settings),
         }
     }
 
@@ -190,12 +202,19 @@ impl ModelSpec {
         if self.members.is_empty() || self.members.len() > MAX_MEMBERS {
             return Err(PartsError::MemberCount(MAX_MEMBERS));
         }
-        check_number("the model", "the temperature", self.temperature)?;
+        check_number("the model", "the temperature", self.tempering.temperature)?;
+        let power = self.tempering.confidence_power;
+        if !power.is_finite() || power != 0.0 && self.link != Link::Softmax {
+            return Err(PartsError::ConfidencePower { power });
+        }
         let thresholds = self.thresholds.per_output.as_deref().unwrap_or_default();
         let wrong_count = self.thresholds.per_output.is_some() && thresholds.len() != outputs;
         let common = self.thresholds.least_probability;
         if wrong_count || !thresholds.iter().copied().chain(common).all(f32::is_finite) {
             return Err(PartsError::Thresholds { found: thresholds.len(), outputs });
+        }
+        if let Some(refusal) = &self.thresholds.refusal {
+            check_refusal(self, refusal)?;
         }
         self.members.iter().try_for_each(|member| self.check_member(member))
     }

@@ -3,6 +3,7 @@
 use super::error::Damage;
 use super::heads::check_head;
 use super::open::Model;
+use super::refuse::check_refusal_entries;
 use crate::calibration::Calibration;
 use crate::lexical::is_sound;
 
@@ -15,6 +16,9 @@ pub(super) fn check_entries(model: &Model) -> Result<(), Damage> {
         let section = || format!("lexicon.{index}.buckets");
         require(sound, section, "features that do not exist, or no room")?;
         finite(lexicon.weights(), || format!("lexicon.{index}.weights"))?;
+    }
+    if let Some(refusal) = model.refusal() {
+        check_refusal_entries(&refusal)?;
     }
     (0..model.settings().members.len()).try_for_each(|index| check_member(model, index))
 }

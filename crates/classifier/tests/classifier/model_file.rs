@@ -3,13 +3,14 @@
 use std::fs;
 
 use crate::sample::{
-    HashEncoder, Numbers, TEXTS, classes, embeddings, later_sample, lexical_rows, sample,
-    sample_of_every_head, sample_with_parents,
+    HashEncoder, Numbers, TEXTS, classes, embeddings, later_sample, lexical_rows, refusing_sample,
+    sample, sample_of_every_head, sample_with_parents,
 };
 use corral_classifier::classes::MAX_DEPTH;
 use corral_classifier::model::{ModelError, PredictOptions, Scratch};
 use corral_classifier::{
-    Ancestors, ClassEntry, EmbeddingView, Encoder, Head, Link, Model, ModelSpec, TextEmbedding,
+    Ancestors, ClassEntry, EmbeddingView, Encoder, Head, Link, Model, ModelSpec, Refusal,
+    RefusalScore, Refusals, TextEmbedding,
 };
 use corral_types::Explain;
 
@@ -52,6 +53,8 @@ fn exercise(file: &[u8]) -> Result<(), ModelError> {
                 subset: subset.as_ref(),
                 ancestors: Ancestors::Include,
                 threshold: None,
+                back_off: Some(0.5),
+                refusals: Refusals::Apply,
             };
             let _ = model.predict(text, embedding, &mut scratch, &options);
         }
@@ -66,6 +69,7 @@ fn a_file_answers_as_the_parts_it_was_made_of() {
             check_answers(&spec);
         }
     }
+    check_answers(&refusing_sample());
 }
 
 fn check_answers(spec: &ModelSpec) {
@@ -201,7 +205,7 @@ fn unknown_parts_are_named() {
 
 #[test]
 fn no_bytes_can_do_harm() {
-    let good = sample_with_parents(Link::Softmax).to_bytes().unwrap();
+    let good = refusing_sample().to_bytes().unwrap();
     let header = number_at(&good, 12);
     let seed = 20_261_121;
     println!("seed {seed}");
@@ -255,7 +259,7 @@ fn no_bytes_can_do_harm() {
 
 #[test]
 fn every_cut_is_refused() {
-    let good = sample_with_parents(Link::Softmax).to_bytes().unwrap();
+    let good = refusing_sample().to_bytes().unwrap();
     for length in (0..good.len()).step_by(97) {
         assert!(Model::from_bytes(&good[..length]).is_err(), "cut to {length}");
     }
@@ -269,7 +273,7 @@ fn parts_that_do_not_fit_are_refused() {
         spec.to_bytes().unwrap_err().to_string()
     };
     type Change<'a> = &'a dyn Fn(&mut ModelSpec);
-    let cases: [(Change<'_>, &str); 16] = [
+    let cases: [(Change<'_>, &str); 17] = [
         (&|spec| spec.members.clear(), "no members"),
         (&|spec| spec.outputs.push(4), "6 outputs"),
         (&|spec| spec.outputs[0] = 99, "5 outputs"),
@@ -283,7 +287,8 @@ fn parts_that_do_not_fit_are_refused() {
         (&|spec| spec.encoder = None, "names no encoder"),
         (&|spec| spec.lexicons.truncate(1), "lexicon 1 of 1"),
         (&|spec| spec.lexicons.swap(0, 1), "columns where"),
-        (&|spec| spec.temperature = 0.0, "the temperature of the model"),
+        (&|spec| spec.tempering.temperature = 0.0, "the temperature of the model"),
+        (&|spec| spec.tempering.confidence_power = f32::NAN, "confidence power"),
         (&|spec| spec.members[0].weight = f32::NAN, "the weight of int8"),
         (&|spec| spec.members[3].featurizer.embedding = None, "neither"),
         (&|spec| spec.thresholds.per_output = Some(vec![0.5]), "1 thresholds"),
@@ -360,14 +365,30 @@ fn later_features_are_named_where_they_are_used() {
         let header = String::from_utf8_lossy(&file[..number_at(&file, 12)]).into_owned();
         let start = header.find("\"requires\":[").unwrap();
         let requires = &header[start..start + header[start..].find(']').unwrap()];
-        let named = ["bm25", "first_words", "hashed_vocabulary", "embedding_layers"]
-            .map(|word| requires.contains(&format!("\"{word}\"")));
-        let other = ["embedding_view", "layers_dimension", "average_lengths", "\"vocabulary\""]
-            .map(|word| header.contains(word));
+        let named = [
+            "bm25",
+            "first_words",
+            "hashed_vocabulary",
+            "embedding_layers",
+            "refusal",
+            "confidence_power",
+        ]
+        .map(|word| requires.contains(&format!("\"{word}\"")));
+        let other = [
+            "embedding_view",
+            "layers_dimension",
+            "average_lengths",
+            "\"vocabulary\"",
+            "\"refusal\":{",
+            "\"confidence_power\":",
+        ]
+        .map(|word| header.contains(word));
         (named, other)
     };
-    assert_eq!(says(sample(Link::Softmax)), ([false; 4], [false; 4]));
-    assert_eq!(says(later_sample(Link::Softmax)), ([true; 4], [true; 4]));
+    let all_but_last = [true, true, true, true, false, false];
+    assert_eq!(says(sample(Link::Softmax)), ([false; 6], [false; 6]));
+    assert_eq!(says(later_sample(Link::Softmax)), (all_but_last, all_but_last));
+    assert_eq!(says(refusing_sample()), ([true; 6], [true; 6]));
 }
 
 /// The sample with an output under a parent that is not there.
@@ -408,4 +429,70 @@ fn heads_that_cannot_be_are_refused() {
     spec.members[6].featurizer = spec.members[5].featurizer;
     let error = spec.to_bytes().unwrap_err().to_string();
     assert!(error.contains("member `neighbours` has 8 columns"), "{error}");
+}
+
+#[test]
+fn refusals_that_cannot_be_are_refused() {
+    let good = refusing_sample().to_bytes().unwrap();
+    Model::from_bytes(&good).unwrap().verify_content().unwrap();
+    for (from, to, told) in [
+        ("\"bias\":0.25", "\"bias\":true", "cannot be read"),
+        ("\"link\":\"softmax\"", "\"link\":\"sigmoid\"", "may have several classes"),
+        ("\"detector\"", "\"divinity\"", "cannot be read"),
+        ("\"refusal\":{", "\"refusas\":{", "cannot be read"),
+        ("\"dimension\":8", "\"dimension\":9", "member"),
+    ] {
+        let error = Model::from_bytes(&with_settings(&good, from, to)).unwrap_err().to_string();
+        assert!(error.contains(told), "`{error}` should tell of `{told}`");
+    }
+    // A number of the detector that is none: opening does not look, verifying does.
+    let weights = {
+        let spec = refusing_sample();
+        let Some(Refusal { score: RefusalScore::Detector(detector), .. }) = spec.thresholds.refusal
+        else {
+            panic!("a detector")
+        };
+        detector.weights[0].to_le_bytes()
+    };
+    let at = good.windows(4).rposition(|part| part == weights).unwrap();
+    let mut damaged = good.clone();
+    damaged[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    repair(&mut damaged);
+    let model = Model::from_bytes(&damaged).unwrap();
+    let error = model.verify_content().unwrap_err().to_string();
+    assert!(error.contains("refusal.weights"), "{error}");
+
+    let refusal = |change: &dyn Fn(&mut ModelSpec)| {
+        let mut spec = refusing_sample();
+        change(&mut spec);
+        spec.to_bytes().unwrap_err().to_string()
+    };
+    fn parts(spec: &mut ModelSpec) -> &mut Refusal<'static> {
+        spec.thresholds.refusal.as_mut().unwrap()
+    }
+    type Change<'a> = &'a dyn Fn(&mut ModelSpec);
+    let cases: [(Change<'_>, &str); 5] = [
+        (
+            &|spec| {
+                spec.tempering.confidence_power = 0.0;
+                spec.link = Link::Sigmoid;
+            },
+            "several classes",
+        ),
+        (&|spec| spec.link = Link::Sigmoid, "confidence power"),
+        (&|spec| parts(spec).threshold = f32::NAN, "threshold that is not finite"),
+        (&|spec| drop(spec.members.pop()), "detector of other signals"),
+        (
+            &|spec| {
+                if let RefusalScore::Detector(detector) = &mut parts(spec).score {
+                    detector.bias = f32::INFINITY;
+                }
+            },
+            "bias",
+        ),
+    ];
+    for (change, told) in cases {
+        let error = refusal(change);
+        assert!(error.contains(told), "`{error}` should tell of `{told}`");
+    }
 }

@@ -2,11 +2,13 @@
 
 use corral_classifier::{
     Ancestors, EmbeddingView, Encoder, Link, Model, ModelSpec, PredictError, PredictOptions,
-    Prediction, Scratch, TextEmbedding, Thresholds, ViewRows,
+    Prediction, Refusal, RefusalScore, Refusals, Scratch, TextEmbedding, Thresholds, ViewRows,
 };
 use corral_types::BlobHash;
 
-use crate::sample::{HashEncoder, OUTPUTS, TEXTS, embeddings, later_sample, sample};
+use crate::sample::{
+    HashEncoder, OUTPUTS, TEXTS, embeddings, later_sample, refusing_sample, sample,
+};
 
 fn open(spec: &ModelSpec) -> Model {
     Model::from_bytes(&spec.to_bytes().unwrap()).unwrap()
@@ -236,6 +238,100 @@ fn a_scratch_serves_models_in_turn() {
             let embedding = embeddings(&[text]);
             let answer = model.predict(text, embedding.text(0), &mut shared, &options);
             assert_eq!(answer.unwrap(), ask(model, text, &options));
+        }
+    }
+}
+
+#[test]
+fn a_refused_text_has_no_chosen_class() {
+    let with = |score, threshold| {
+        let mut spec = sample(Link::Softmax);
+        spec.thresholds =
+            Thresholds { refusal: Some(Refusal { score, threshold }), ..Thresholds::default() };
+        open(&spec)
+    };
+    let best =
+        |text| probabilities(&open(&sample(Link::Softmax)), text).into_iter().fold(0.0, f32::max);
+    let mut doubts = TEXTS.map(|text| 1.0 - best(text));
+    doubts.sort_by(f32::total_cmp);
+    let threshold = doubts[TEXTS.len() / 2];
+    let model = with(RefusalScore::Doubt, threshold);
+    let mut refused = 0;
+    for text in TEXTS {
+        let answer =
+            ask(&model, text, &PredictOptions { back_off: Some(0.0), ..Default::default() });
+        let verdict = answer.refusal.unwrap();
+        assert_eq!(verdict.score, 1.0 - best(text));
+        assert_eq!(verdict.is_refused, verdict.score >= threshold);
+        assert_eq!(answer.chosen().count(), usize::from(!verdict.is_refused));
+        assert_eq!(answer.backed_off.is_none(), verdict.is_refused);
+        refused += usize::from(verdict.is_refused);
+
+        // The score is of all classes, and may be left without effect.
+        let subset = model.subset("1").unwrap();
+        let options = PredictOptions {
+            subset: Some(&subset),
+            refusals: Refusals::Ignore,
+            ..Default::default()
+        };
+        let within = ask(&model, text, &options);
+        assert_eq!(within.refusal.unwrap().score, verdict.score);
+        assert!(!within.refusal.unwrap().is_refused && within.chosen().count() == 1);
+    }
+    assert!(refused > 0 && refused < TEXTS.len());
+    let entropy = ask(&with(RefusalScore::Entropy, 0.5), TEXTS[0], &PredictOptions::default());
+    let wanted = corral_classifier::refusal::normalised_entropy(&probabilities(
+        &open(&sample(Link::Softmax)),
+        TEXTS[0],
+    ));
+    assert_eq!(entropy.refusal.unwrap().score, wanted);
+    assert_eq!(ask(&open(&sample(Link::Softmax)), TEXTS[0], &Default::default()).refusal, None);
+}
+
+#[test]
+fn a_detector_scores_the_signals_that_training_reads() {
+    let spec = refusing_sample();
+    let model = open(&spec);
+    let Some(Refusal { score: RefusalScore::Detector(detector), .. }) = &spec.thresholds.refusal
+    else {
+        panic!("a detector")
+    };
+    for text in TEXTS {
+        let embedding = embeddings(&[text]);
+        let mut scratch = Scratch::default();
+        let signals = model.signals(text, embedding.text(0), &mut scratch).unwrap().to_vec();
+        assert_eq!(signals.len(), detector.weights.len());
+        assert!(signals.iter().all(|signal| signal.is_finite()));
+        let answer = ask(&model, text, &PredictOptions::default());
+        assert_eq!(answer.refusal.unwrap().score, detector.score(&signals));
+    }
+}
+
+#[test]
+fn an_unsure_answer_backs_off_to_a_parent() {
+    let model = open(&sample(Link::Softmax));
+    for text in TEXTS {
+        let leaves = probabilities(&model, text);
+        let mut all = Vec::new();
+        model.roll_up(&leaves, &mut all);
+        let best = leaves.iter().copied().fold(0.0, f32::max);
+        for least in [0.0, 0.3, 0.5, 0.6, 0.8, 0.95, 0.999, 1.1] {
+            let options = PredictOptions { back_off: Some(least), ..Default::default() };
+            let found = ask(&model, text, &options).backed_off;
+            let reaching = |class: &u32| all[*class as usize] >= least;
+            let deepest = (0..all.len() as u32)
+                .filter(reaching)
+                .map(|class| model.class_path(class).len())
+                .max();
+            match found {
+                None => assert_eq!(deepest, None, "{least}"),
+                Some(found) if best >= least => assert_eq!(found.probability, best),
+                Some(found) => {
+                    assert!((all[found.class as usize] - found.probability).abs() < 1e-6);
+                    assert!(found.probability >= least && found.chosen);
+                    assert_eq!(Some(model.class_path(found.class).len()), deepest);
+                }
+            }
         }
     }
 }

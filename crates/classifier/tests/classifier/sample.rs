@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use corral_classifier::refusal::SHARED_SIGNALS;
 use corral_classifier::{
-    Accents, Activation, BlockConfig, Calibration, ClassEntry, EmbeddingUse, EmbeddingView,
-    Embeddings, Encoder, EncoderNeed, Featurizer, Grams, Head, KernelHead, LexicalConfig, Lexicon,
-    LexiconUse, LinearHead, Link, LocalHead, MemberSpec, ModelSpec, NeighboursHead, NetworkHead,
-    Normalisation, Precision, ShortestToken, SparseRows, StoredRows, Thresholds, ViewRows,
-    Vocabulary, Weighting,
+    Accents, Activation, BlockConfig, Calibration, ClassEntry, Detector, EmbeddingUse,
+    EmbeddingView, Embeddings, Encoder, EncoderNeed, Featurizer, Grams, Head, KernelHead,
+    LexicalConfig, Lexicon, LexiconUse, LinearHead, Link, LocalHead, MemberSpec, ModelSpec,
+    NeighboursHead, NetworkHead, Normalisation, Precision, Refusal, RefusalScore, ShortestToken,
+    SparseRows, StoredRows, Tempering, Thresholds, ViewRows, Vocabulary, Weighting,
 };
 use corral_types::BlobHash;
 
@@ -199,10 +200,11 @@ pub fn sample(link: Link) -> ModelSpec {
         }),
         lexicons,
         members,
-        temperature: 0.8,
+        tempering: Tempering::by(0.8),
         thresholds: Thresholds {
             least_probability: Some(0.3),
             per_output: Some(vec![0.5, 0.4, 0.6, 0.5, 0.45]),
+            refusal: None,
         },
     }
 }
@@ -316,6 +318,21 @@ pub fn sample_with_parents(link: Link) -> ModelSpec {
         head: LocalHead::new(parents, children, vec![0, 0, 1, 1, 2], 1.25).unwrap().into(),
         calibration: Calibration::Temperature(1.1),
         weight: 1.0,
+    });
+    spec
+}
+
+/// The sample of every head and one of parents, with a detector of texts that are none of the classes, tempered by
+/// confidence.
+pub fn refusing_sample() -> ModelSpec {
+    let mut spec = sample_with_parents(Link::Softmax);
+    let mut numbers = Numbers::new(31);
+    let weights: Vec<f32> =
+        (0..SHARED_SIGNALS + spec.members.len()).map(|_| numbers.number()).collect();
+    spec.tempering.confidence_power = -0.25;
+    spec.thresholds.refusal = Some(Refusal {
+        score: RefusalScore::Detector(Detector { weights: weights.into(), bias: 0.25 }),
+        threshold: 0.5,
     });
     spec
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use corral_classifier::{Encoder, Model, PredictOptions};
+use corral_classifier::{Encoder, Model, PredictOptions, Refusals};
 use corral_encoder::MiniLm;
 use corral_server::api::{PredictAnswer, PredictRequest, Prediction, ScoredLabel};
 use corral_types::{ErrorKind, Failure};
@@ -40,6 +40,13 @@ pub struct PredictArgs {
     /// Only classes whose id begins with this
     #[arg(long)]
     prefix: Option<String>,
+    /// Where no class is at least so probable, answer the deepest class above that is, such as
+    /// 0.8
+    #[arg(long, value_name = "PROBABILITY")]
+    back_off: Option<f32>,
+    /// Name classes also for texts that the model takes for none of them
+    #[arg(long)]
+    answer_all: bool,
 }
 
 pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
@@ -66,6 +73,8 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
                         top_k: Some(args.top_k),
                         threshold: args.threshold,
                         prefix: args.prefix.clone(),
+                        back_off: args.back_off,
+                        answer_all: args.answer_all,
                     });
                 let answer: PredictAnswer = client.json(request).await?;
                 match &mut whole {
@@ -109,24 +118,14 @@ fn predict_here(
         top_k: args.top_k as usize,
         threshold: args.threshold,
         subset: subset.as_ref(),
+        back_off: args.back_off,
+        refusals: if args.answer_all { Refusals::Ignore } else { Refusals::Apply },
         ..PredictOptions::default()
     };
     let encoder = encoder.as_ref().map(|encoder| encoder as &dyn Encoder);
     let predictions = model.predict_batch(texts, encoder, &options).map_err(reported)?;
-    let predictions = predictions.iter().map(|prediction| {
-        let named = prediction.ranked.iter().filter(|ranked| {
-            args.threshold.is_none_or(|threshold| ranked.probability >= threshold)
-        });
-        let labels = named.filter_map(|ranked| {
-            let class = model.class(ranked.class)?;
-            Some(ScoredLabel {
-                id: class.id.to_owned(),
-                name: class.name.to_owned(),
-                probability: ranked.probability,
-            })
-        });
-        Prediction { labels: labels.collect() }
-    });
+    let predictions =
+        predictions.iter().map(|prediction| Prediction::of(&model, prediction, args.threshold));
     Ok(PredictAnswer {
         model: path.display().to_string(),
         version: 0,
@@ -140,18 +139,27 @@ fn show(output: Output, texts: &[String], answer: &PredictAnswer) {
         for (text, prediction) in texts.iter().zip(&answer.predictions) {
             lines += text;
             lines.push('\n');
-            if prediction.labels.is_empty() {
+            if let Some(refusal) = prediction.refusal.filter(|refusal| refusal.refused) {
+                lines += &format!("          none of the classes (score {:.2})\n", refusal.score);
+            } else if prediction.labels.is_empty() {
                 lines += "          none of the classes\n";
             }
             for label in &prediction.labels {
-                let name = if label.name == label.id {
-                    label.id.clone()
-                } else {
-                    format!("{}  {}", label.id, label.name)
-                };
-                lines += &format!("  {:5.1}%  {name}\n", label.probability * 100.0);
+                lines += &format!("  {}\n", line(label));
+            }
+            if let Some(label) = &prediction.backed_off {
+                lines += &format!("  {}  (sure enough)\n", line(label));
             }
         }
         lines
     });
+}
+
+fn line(label: &ScoredLabel) -> String {
+    let percent = label.probability * 100.0;
+    if label.name == label.id {
+        format!("{percent:5.1}%  {}", label.id)
+    } else {
+        format!("{percent:5.1}%  {}  {}", label.id, label.name)
+    }
 }

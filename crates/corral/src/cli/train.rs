@@ -59,6 +59,14 @@ pub struct TrainArgs {
     /// Let every class count the same, however many rows it has
     #[arg(long)]
     balanced: bool,
+    /// The label of rows that belong to no class, such as `other`: the model learns from them
+    /// what texts to refuse
+    #[arg(long, value_name = "LABEL", requires = "dataset")]
+    none_label: Option<String>,
+    /// How far refusals may lower the accuracy on rows of a class, as a share of them; 0.01
+    /// when absent
+    #[arg(long, value_name = "SHARE", requires = "none_label")]
+    refusal_cost: Option<f64>,
     /// The seed of folds and orders; the same seed makes the same model
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -146,6 +154,8 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
         members: args.members,
         model_bytes: args.model_size.as_deref().map(size).transpose()?,
         balanced: args.balanced,
+        none_label: args.none_label,
+        refusal_cost: args.refusal_cost,
         seed: args.seed,
         encoder: Some(args.encoder),
         cpu_hour_price: args.cpu_hour_price,

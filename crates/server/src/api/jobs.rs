@@ -57,6 +57,14 @@ pub struct TrainRequest {
     /// Whether every class counts the same, however many rows it has.
     #[serde(default)]
     pub balanced: bool,
+    /// The label of rows that belong to no class: they are no class of the model, which learns
+    /// from them what texts to refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_label: Option<String>,
+    /// How far refusals may lower the accuracy on rows of a class, a refused one being an
+    /// error, as a share of them; 0.01 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal_cost: Option<f64>,
     #[serde(default)]
     pub seed: u64,
     /// `auto` (the default: the encoder if one is installed), `none`, or an encoder's name.

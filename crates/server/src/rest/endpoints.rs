@@ -4,12 +4,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use corral_catalog::EndpointRecord;
-use corral_serving::Question;
+use corral_serving::{Question, Refusals};
 
 use super::answer::{Answer, Body, Query, name, page_of, page_request, time, versioned};
 use crate::api::{
     DeployRequest, EndpointDetail, Page, PageQuery, PredictAnswer, PredictRequest, Prediction,
-    ScoredLabel,
 };
 use crate::auth::{Asker, Reader, Writer};
 use crate::state::App;
@@ -80,18 +79,11 @@ pub async fn predict(
         top_k: request.top_k.unwrap_or(1),
         threshold: request.threshold,
         prefix: request.prefix,
+        back_off: request.back_off,
+        refusals: if request.answer_all { Refusals::Ignore } else { Refusals::Apply },
     };
     let answered = app.serving.predict(&caller, &name(&text)?, question).await?;
-    let predictions = answered.predictions.into_iter().map(|scored| Prediction {
-        labels: scored
-            .into_iter()
-            .map(|scored| ScoredLabel {
-                id: scored.id,
-                name: scored.name,
-                probability: scored.probability,
-            })
-            .collect(),
-    });
+    let predictions = answered.predictions.into_iter().map(Prediction::from);
     Ok(Json(PredictAnswer {
         model: answered.model.to_string(),
         version: answered.version,

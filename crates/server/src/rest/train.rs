@@ -67,6 +67,8 @@ pub async fn train(
         } else {
             usual.class_weighting
         },
+        none_label: request.none_label.clone(),
+        refusal_cost: request.refusal_cost.unwrap_or(usual.refusal_cost),
         seed: request.seed,
         price: price(&request)?,
         provenance: set

@@ -5,6 +5,7 @@
 //! All of it is computed after the model is chosen, from predictions that already exist and a
 //! few fits on fewer rows. Nothing here changes the model.
 
+mod back_off;
 mod confusion;
 mod label_errors;
 mod latency;
@@ -66,6 +67,10 @@ pub fn analyse(finished: &Finished<'_>) -> Result<Findings, TrainError> {
             refusal::points(finished.held_out, &prepared.targets)
         } else {
             Vec::new()
+        },
+        back_offs: match bench.levels.filter(|_| is_single) {
+            Some(levels) => back_off::points(finished.held_out, &prepared.targets, levels),
+            None => Vec::new(),
         },
         label_errors: if is_single {
             label_errors::find(prepared, finished.held_out)

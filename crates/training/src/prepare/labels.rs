@@ -31,8 +31,8 @@ pub fn check_columns(rows: &TrainingRows<'_>) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Label names that at least one row carries, with their rows.
-fn used_labels(rows: &TrainingRows<'_>) -> Result<Vec<u64>, TrainError> {
+/// The rows of each label name, except for that of rows of no class.
+fn used_labels(rows: &TrainingRows<'_>, none: Option<u32>) -> Result<Vec<u64>, TrainError> {
     let mut counts = vec![0u64; rows.label_names.len()];
     for row in 0..rows.texts.len() {
         let Some((codes, _)) = rows.labels.row(row) else { continue };
@@ -44,15 +44,18 @@ fn used_labels(rows: &TrainingRows<'_>) -> Result<Vec<u64>, TrainError> {
                     label_names: rows.label_names.len(),
                 });
             };
-            *count += 1;
+            *count += u64::from(Some(code) != none);
         }
     }
     Ok(counts)
 }
 
 /// The labels that rows carry as a flat taxonomy.
-pub fn taxonomy_of_labels(rows: &TrainingRows<'_>) -> Result<Taxonomy, TrainError> {
-    let counts = used_labels(rows)?;
+pub fn taxonomy_of_labels(
+    rows: &TrainingRows<'_>,
+    none: Option<u32>,
+) -> Result<Taxonomy, TrainError> {
+    let counts = used_labels(rows, none)?;
     let used = rows.label_names.iter().zip(&counts).filter(|(_, count)| **count > 0);
     let names: Vec<&str> =
         used.map(|(name, _)| name.as_str()).filter(|name| !name.trim().is_empty()).collect();
@@ -66,8 +69,9 @@ pub fn taxonomy_of_labels(rows: &TrainingRows<'_>) -> Result<Taxonomy, TrainErro
 pub fn resolve_labels(
     rows: &TrainingRows<'_>,
     taxonomy: &Taxonomy,
+    none: Option<u32>,
 ) -> Result<Vec<Option<ClassIndex>>, TrainError> {
-    let counts = used_labels(rows)?;
+    let counts = used_labels(rows, none)?;
     let used = rows
         .label_names
         .iter()

@@ -3,6 +3,7 @@
 
 mod class_texts;
 mod labels;
+mod none;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +13,7 @@ use corral_taxonomy::{ClassIndex, Taxonomy};
 pub use self::class_texts::ClassTextRows;
 use self::class_texts::wanted_classes;
 use self::labels::{check_columns, labels_of, resolve_labels, taxonomy_of_labels};
+pub use self::none::NoneRows;
 
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
@@ -62,6 +64,8 @@ pub struct Prepared<'a> {
     /// How many of `texts` are rows of the data set: those that folds hold out.
     pub scored: usize,
     pub test: TestRows<'a>,
+    /// Rows of no class, where the options name their label.
+    pub none: Option<NoneRows<'a>>,
     pub summary: DataSummary,
     /// What became of rows without label.
     pub weak: Option<WeakSummary>,
@@ -100,11 +104,13 @@ pub fn prepare<'a>(
     options: &TrainOptions,
 ) -> Result<Prepared<'a>, TrainError> {
     check_columns(rows)?;
+    let mut none = NoneRows::named(rows, options.none_label.as_deref())?;
+    let none_code = none.as_ref().map(NoneRows::code);
     let taxonomy = match taxonomy {
         Some(taxonomy) => taxonomy.clone(),
-        None => taxonomy_of_labels(rows)?,
+        None => taxonomy_of_labels(rows, none_code)?,
     };
-    let classes = resolve_labels(rows, &taxonomy)?;
+    let classes = resolve_labels(rows, &taxonomy, none_code)?;
     let labels_of = |row: usize| labels_of(rows, &classes, row);
     let has_weight = |row: usize| rows.weights.as_ref().is_none_or(|weights| weights[row] > 0.0);
 
@@ -119,6 +125,9 @@ pub fn prepare<'a>(
             Split::Train => summary.train_rows += 1,
             Split::Valid => summary.valid_rows += 1,
             Split::Test => summary.test_rows += 1,
+        }
+        if none.as_mut().is_some_and(|none| none.take(rows, row)) {
+            continue;
         }
         let Some(labels) = labels else {
             summary.unlabelled_rows += u64::from(!is_test);
@@ -158,7 +167,10 @@ pub fn prepare<'a>(
 
     let tested_texts: Vec<&str> = tested.iter().map(|(row, _)| rows.texts[*row]).collect();
     let carried = learnt.iter().flat_map(|(_, labels)| labels.iter().map(|label| label.0));
-    let wanted = wanted_classes(&taxonomy, carried);
+    let mut wanted = wanted_classes(&taxonomy, carried);
+    if let Some(class) = none.as_ref().and_then(|none| none.class_in(&taxonomy)) {
+        wanted[class as usize] = false;
+    }
     let mut of_classes = class_texts.wanted(&wanted, &tested_texts);
     if learnt.is_empty() && (of_classes.is_empty() || rows.kind == LabelKind::MultiLabel) {
         let rows = summary.train_rows + summary.valid_rows;
@@ -293,6 +305,13 @@ pub fn prepare<'a>(
             balanced_weights(&targets, &weights[..learnt.len()], outputs.len())
         }
     };
+    if let Some(none) = &mut none {
+        summary.none_rows = none.texts.len() as u64;
+        summary.none_test_rows = none.test_texts.len() as u64;
+        let is_valid = learnt.iter().map(|(row, _)| rows.splits[*row] == Split::Valid);
+        none.scored_is_valid = is_valid.collect();
+        none.scored_is_valid.resize(scored, false);
+    }
     let row_ids = match regime {
         Regime::TaxonomyOnly => (0..scored as u64).collect(),
         _ => row_ids(&learnt),
@@ -315,6 +334,7 @@ pub fn prepare<'a>(
         groups,
         scored,
         test,
+        none,
         summary,
         weak: None,
         warnings,

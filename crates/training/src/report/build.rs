@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use corral_classifier::Encoder;
 use corral_types::{BlobHash, Timestamp};
 
-use super::{Actual, ClassReport, Findings, MemberReport, ModelReport, Report, advise};
+use super::{
+    Actual, ClassReport, Findings, MemberReport, ModelReport, RefusalSummary, Report, advise,
+};
 use crate::analysis;
 use crate::error::TrainError;
 use crate::metrics::{DetailedEvaluation, RankedRows};
@@ -37,6 +39,7 @@ pub struct ReportParts<'a> {
     /// Its predictions of them.
     pub held_out: &'a RankedRows,
     pub findings: Findings,
+    pub refusals: Option<RefusalSummary>,
     pub test: Option<DetailedEvaluation>,
     pub actual: Actual,
     pub model_path: &'a Path,
@@ -75,6 +78,7 @@ pub fn build(parts: ReportParts<'_>) -> Report {
         cv: parts.cv.summary.clone(),
         cv_ece_uncalibrated: parts.ece_uncalibrated,
         test: parts.test.map(|test| test.summary),
+        refusals: parts.refusals,
         classes: classes.collect(),
         confused: analysis::confused_pairs(prepared, parts.held_out, &parts.cv),
         warnings: prepared.warnings.clone(),

@@ -12,6 +12,9 @@ pub struct Findings {
     pub reliability: Vec<ReliabilityBin>,
     /// What becomes of the accuracy when unsure predictions are refused; the most answered first.
     pub refusals: Vec<RefusalPoint>,
+    /// What answers are worth that go back to a parent until they are sure enough; empty for
+    /// a flat taxonomy.
+    pub back_offs: Vec<BackOffPoint>,
     pub label_errors: LabelErrors,
     pub duplicates: Duplicates,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,6 +37,39 @@ pub struct RefusalPoint {
     pub answered: f64,
     /// The accuracy on those.
     pub accuracy: f64,
+}
+
+/// Answers that are at least so probable, by their depth in the tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackOffPoint {
+    pub confidence: f64,
+    /// The top first; the rows that are answered at none get no answer.
+    pub levels: Vec<BackOffLevel>,
+}
+
+/// Answers at one depth of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackOffLevel {
+    /// Classes above the answer: 0 at the top.
+    pub depth: usize,
+    /// The share of all rows that is answered here.
+    pub answered: f64,
+    /// The share of those that is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+}
+
+impl BackOffPoint {
+    /// The share of rows that get an answer.
+    pub fn answered(&self) -> f64 {
+        self.levels.iter().map(|level| level.answered).sum()
+    }
+
+    /// The accuracy of all answers together.
+    pub fn accuracy(&self) -> f64 {
+        let hits = |level: &BackOffLevel| level.answered * level.accuracy.unwrap_or(0.0);
+        self.levels.iter().map(hits).sum::<f64>() / self.answered().max(f64::MIN_POSITIVE)
+    }
 }
 
 /// A row by which a person sees what is meant.

@@ -5,6 +5,7 @@ mod escape;
 mod findings;
 mod plots;
 mod tables;
+mod unsure;
 
 use std::fmt::{self, Write};
 
@@ -37,12 +38,14 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
          <title>{title}: report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
     )?;
     write_head(out, report)?;
-    let parts: [Part; 11] = [
+    let parts: [Part; 13] = [
         ("advice", "What would help most", advice),
         ("warnings", "Warnings", warnings),
         ("search", "Search", tables::search),
         ("model", "Model", tables::model),
         ("probabilities", "Probabilities", findings::probabilities),
+        ("back-off", "Backing off to parents", unsure::back_offs),
+        ("refusals", "None of the classes", unsure::refusals),
         ("classes", "Classes", tables::classes),
         ("confusions", "Confusions", findings::confusions),
         ("rows", "Rows to look at", findings::rows),

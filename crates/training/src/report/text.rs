@@ -134,6 +134,52 @@ fn write_scores(out: &mut String, report: &Report) -> Result {
             level.accuracy
         )?;
     }
+    write_back_offs(out, report)?;
+    write_refusals(out, report)
+}
+
+fn write_back_offs(out: &mut String, report: &Report) -> Result {
+    let points = &report.findings.back_offs;
+    let Some(first) = points.first() else { return Ok(()) };
+    write!(out, "\nbacking off to parents   right  none")?;
+    for level in &first.levels {
+        write!(out, "  level {}", level.depth + 1)?;
+    }
+    writeln!(out)?;
+    for point in points {
+        let (answered, accuracy) = (point.answered(), point.accuracy());
+        let none = 100.0 * (1.0 - answered);
+        write!(out, "  from {:>4.2} on{:>17.4}{none:>5.0}%", point.confidence, accuracy)?;
+        for level in &point.levels {
+            write!(out, "{:>8.0}%", 100.0 * level.answered)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_refusals(out: &mut String, report: &Report) -> Result {
+    let Some(refusals) = &report.refusals else { return Ok(()) };
+    writeln!(out)?;
+    paragraph(out, "", &refusals.sentence())?;
+    writeln!(
+        out,
+        "{:<12} {:>8} {:>9} {:>13} {:>9} {:>9} {:>8}",
+        "", "rows", "accuracy", "with refusals", "refused", "no class", "refused"
+    )?;
+    let rows = [("held out", Some(&refusals.held_out)), ("test", refusals.test.as_ref())];
+    for (name, scores) in rows.into_iter().filter_map(|(name, scores)| Some((name, scores?))) {
+        writeln!(
+            out,
+            "{name:<12} {:>8} {:>9.4} {:>13.4} {:>7.2} % {:>9} {:>6.1} %",
+            scores.in_scope_rows,
+            scores.accuracy_without,
+            scores.accuracy,
+            100.0 * scores.refused_in_scope,
+            scores.none_rows,
+            100.0 * scores.refused_none
+        )?;
+    }
     Ok(())
 }
 

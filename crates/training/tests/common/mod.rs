@@ -13,6 +13,8 @@ pub struct DataSet {
     pub labels: Vec<Vec<String>>,
     pub splits: Vec<Split>,
     pub taxonomy: Option<Taxonomy>,
+    /// The label of rows of no class, in sets that have such.
+    pub none_label: Option<String>,
 }
 
 pub fn data_dir() -> PathBuf {
@@ -23,7 +25,7 @@ pub fn data_dir() -> PathBuf {
 
 /// The data set, or `None` with a line that says so where it is absent.
 pub fn load(name: &str) -> Option<DataSet> {
-    let folder = data_dir().join(name);
+    let folder = data_dir().join(name.strip_suffix("_oos").unwrap_or(name));
     if !folder.exists() {
         println!("skipped: no data set at {}", folder.display());
         return None;
@@ -33,7 +35,10 @@ pub fn load(name: &str) -> Option<DataSet> {
         load_onet(&folder, &mut set);
         return Some(set);
     }
-    for (file, split) in [("train", Split::Train), ("valid", Split::Valid), ("test", Split::Test)] {
+    if name == CLINC150_OOS {
+        set.none_label = Some("oos".to_owned());
+    }
+    for (file, split) in files(name) {
         let Ok(content) = std::fs::read_to_string(folder.join(file).with_extension("jsonl")) else {
             continue;
         };
@@ -45,6 +50,20 @@ pub fn load(name: &str) -> Option<DataSet> {
         }
     }
     Some(set)
+}
+
+/// CLINC150 with its rows of no class, labelled `oos`.
+pub const CLINC150_OOS: &str = "clinc150_oos";
+
+/// The files of a set and the splits that they are.
+fn files(name: &str) -> Vec<(&'static str, Split)> {
+    let mut files = vec![("train", Split::Train), ("valid", Split::Valid), ("test", Split::Test)];
+    if name == CLINC150_OOS {
+        let none =
+            [("oos_train", Split::Train), ("oos_valid", Split::Valid), ("oos_test", Split::Test)];
+        files.extend(none);
+    }
+    files
 }
 
 impl DataSet {
