@@ -326,7 +326,7 @@ pub fn sample_with_parents(link: Link) -> ModelSpec {
 /// confidence.
 pub fn refusing_sample() -> ModelSpec {
     let mut spec = sample_with_parents(Link::Softmax);
-    let mut numbers = Numbers::new(31);
+    let mut numbers = Numbers::new(37);
     let weights: Vec<f32> =
         (0..SHARED_SIGNALS + spec.members.len()).map(|_| numbers.number()).collect();
     spec.tempering.confidence_power = -0.25;
