@@ -142,7 +142,8 @@ impl TrainOrder {
             size.text_bytes,
             classes,
             encoder.map_or_else(EmbeddingWidths::default, expected_widths),
-        );
+        )
+        .within(self.payload.options.max_latency_us.filter(|_| size.unlabelled_rows == 0));
         let labelling_bytes = if size.unlabelled_rows == 0 {
             0
         } else {

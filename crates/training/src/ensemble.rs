@@ -6,6 +6,8 @@ use rayon::prelude::*;
 
 use crate::calibrate::{fit_temperature, temperature_for_confidence, temperature_rows};
 use crate::confidence::{self, choose_tempering};
+use crate::error::TrainError;
+use crate::latency;
 use crate::metrics::{RankedRows, multi_label_log_loss};
 use crate::multi_label;
 use crate::rows::LabelKind;
@@ -22,6 +24,19 @@ pub struct Member {
     pub score_with: f64,
 }
 
+/// What an ensemble may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Different members at most.
+    pub members: usize,
+    /// What their heads may take together.
+    pub model_bytes: u64,
+    /// The most microseconds that an answer may take, by estimate.
+    pub max_latency_us: Option<u64>,
+    /// The bytes of a usual text, by which that is estimated.
+    pub text_bytes: f64,
+}
+
 /// Picks at most: weights are fractions of so many.
 pub const MAX_PICKS: u32 = 8;
 /// What a further pick must add to the metric: less is noise on any set this is used on.
@@ -31,13 +46,15 @@ pub const LEAST_GAIN: f64 = 5e-4;
 /// ensemble's metric most on the rows that folds held out, and does not raise their log-loss,
 /// which also decides among equals.
 ///
-/// At most `members` different ones, whose heads fit `model_bytes` together.
+/// They keep to the limits together.
+///
+/// # Errors
+/// When no trial can answer in time.
 pub fn select(
     bench: &Workbench<'_>,
     trials: &[Trial],
-    members: usize,
-    model_bytes: u64,
-) -> Vec<Member> {
+    limits: &Limits,
+) -> Result<Vec<Member>, TrainError> {
     let standing = |ranked: &RankedRows| {
         let evaluation = match bench.prepared.kind {
             LabelKind::SingleChoice => bench.evaluate(ranked).summary,
@@ -55,9 +72,14 @@ pub fn select(
     };
     let singles: Vec<Option<Standing>> = trials
         .par_iter()
-        .map(|trial| trial.outcome.as_ref().map(|outcome| standing(&outcome.ranked)))
+        .enumerate()
+        .map(|(at, trial)| {
+            let outcome = trial.outcome.as_ref()?;
+            let alone = Member { trial: at, picks: 1, score_with: f64::NAN };
+            limits.is_in_time(trials, &[alone]).then(|| standing(&outcome.ranked))
+        })
         .collect();
-    let (first, mut current) = best(&singles).expect("at least one trial is complete");
+    let Some((first, mut current)) = best(&singles) else { return Err(limits.too_slow(trials)) };
     let mut selected = vec![Member { trial: first, picks: 1, score_with: current.score }];
     for _ in 1..MAX_PICKS {
         let with_one_more = |trial: usize| {
@@ -75,7 +97,8 @@ pub fn select(
                 let next = with_one_more(trial);
                 let bytes: u64 =
                     next.iter().map(|member| trials[member.trial].report.head_bytes).sum();
-                if next.len() > members || bytes > model_bytes {
+                let fits = next.len() <= limits.members && bytes <= limits.model_bytes;
+                if !fits || !limits.is_in_time(trials, &next) {
                     return None;
                 }
                 let next = standing(&mix(trials, &next));
@@ -93,7 +116,38 @@ pub fn select(
             member.score_with = current.score;
         }
     }
-    selected
+    Ok(selected)
+}
+
+impl Limits {
+    /// The microseconds that an ensemble takes for one text, by estimate.
+    pub fn latency_us(&self, trials: &[Trial], members: &[Member]) -> f64 {
+        let of_member = |member: &Member| {
+            let report = &trials[member.trial].report;
+            (report.candidate.featurizer, report.head_nanos)
+        };
+        latency::ensemble_micros(members.iter().map(of_member), self.text_bytes)
+    }
+
+    fn is_in_time(&self, trials: &[Trial], members: &[Member]) -> bool {
+        self.max_latency_us.is_none_or(|limit| self.latency_us(trials, members) <= limit as f64)
+    }
+
+    /// Why no trial can be a member.
+    fn too_slow(&self, trials: &[Trial]) -> TrainError {
+        let complete = trials.iter().enumerate().filter(|(_, trial)| trial.outcome.is_some());
+        let timed = complete.map(|(at, trial)| {
+            let alone = Member { trial: at, picks: 1, score_with: f64::NAN };
+            (self.latency_us(trials, &[alone]), trial.report.candidate.name())
+        });
+        let fastest = timed.min_by(|a, b| a.0.total_cmp(&b.0));
+        let (fastest_us, name) = fastest.expect("at least one trial is complete");
+        TrainError::Latency {
+            limit_us: self.max_latency_us.unwrap_or(u64::MAX),
+            fastest_us: fastest_us.ceil() as u64,
+            name,
+        }
+    }
 }
 
 /// The predictions of an ensemble for a single-choice task, calibrated as a whole, and what

@@ -52,6 +52,12 @@ pub enum TrainError {
     ZeroOption { option: &'static str },
     #[error("training takes about {} of memory and may take {}", display_bytes(*.needed), display_bytes(*.limit))]
     Memory { needed: u64, limit: u64, shape: String },
+    #[error(
+        "no candidate answers within {}: the fastest, {name}, takes about {}",
+        milliseconds(*.limit_us),
+        milliseconds(*.fastest_us)
+    )]
+    Latency { limit_us: u64, fastest_us: u64, name: String },
     #[error("the run was cancelled")]
     Cancelled,
     #[error("start {threads} threads")]
@@ -82,6 +88,10 @@ pub enum TrainError {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{} ms", micros as f64 / 1e3)
 }
 
 const fn task_name(kind: LabelKind) -> &'static str {
@@ -134,6 +144,12 @@ impl Explain for TrainError {
             Self::Memory { shape, .. } => {
                 return Some(format!(
                     "{shape}; give more memory (`--memory`) or train on fewer rows"
+                ));
+            }
+            Self::Latency { fastest_us, .. } => {
+                return Some(format!(
+                    "allow more (`--max-latency {}ms`), or train without a limit",
+                    *fastest_us as f64 / 1e3
                 ));
             }
             Self::Lexicon(source) => return source.hint(),

@@ -25,6 +25,7 @@ pub fn fingerprint(
         "seed": options.seed,
         "metric": options.metric,
         "model_bytes": options.model_bytes,
+        "max_latency_us": options.max_latency_us,
         "encoder": encoder.map(|encoder| encoder.id().to_string()),
         "taxonomy": prepared.taxonomy.version().to_string(),
         "outputs": prepared.outputs,

@@ -104,6 +104,12 @@ impl LexiconSettings {
         Self::HASHED,
     ];
 
+    /// About how many n-grams a byte of text has: five bytes make a word.
+    pub fn grams_a_byte(&self) -> f64 {
+        let lengths = |range: GramLengths| f64::from(range.max + 1 - range.min);
+        self.characters.map_or(0.0, lengths) + self.words.map_or(0.0, lengths) / 5.0
+    }
+
     /// The same with the cut of rare n-grams that suits so many texts.
     pub const fn for_texts(self, texts: usize) -> Self {
         let min_documents = if texts >= TEXTS_WITH_RARE_GRAMS { 2 } else { self.min_documents };

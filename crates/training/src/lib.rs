@@ -22,6 +22,7 @@ mod error;
 mod features;
 mod fingerprint;
 mod folds;
+mod latency;
 pub mod learner;
 mod lexicons;
 mod memory;

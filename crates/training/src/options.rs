@@ -47,6 +47,8 @@ pub struct TrainOptions {
     pub memory_bytes: u64,
     /// The most bytes of weights in the model file.
     pub model_bytes: u64,
+    /// The most microseconds that the model may take for one text, by estimate.
+    pub max_latency_us: Option<u64>,
     /// Members of the ensemble at most; 1 takes the best trial alone.
     pub members: usize,
     pub class_texts: ClassTexts,
@@ -94,6 +96,7 @@ impl Default for TrainOptions {
             threads: None,
             memory_bytes: DEFAULT_MEMORY_BYTES,
             model_bytes: DEFAULT_MODEL_BYTES,
+            max_latency_us: None,
             members: DEFAULT_MEMBERS,
             class_texts: ClassTexts::default(),
             class_weighting: ClassWeighting::default(),

@@ -140,6 +140,9 @@ pub struct TrialReport {
     pub evaluation: Option<Evaluation>,
     /// Bytes of a fold's head: about those of the member's.
     pub head_bytes: u64,
+    /// What its head takes for a text, by estimate: features are shared, and not counted.
+    #[serde(default)]
+    pub head_nanos: f64,
     pub passes: usize,
     pub fit_cpu_seconds: f64,
     pub wall_seconds: f64,
@@ -278,6 +281,12 @@ pub struct ModelReport {
     pub file: String,
     pub hash: String,
     pub bytes: u64,
+    /// The microseconds that it takes for one text, by the estimate that limits go by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_latency_us: Option<f64>,
+    /// What it was allowed to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
 }

@@ -4,6 +4,7 @@ use corral_classifier::{EmbeddingView, Encoder};
 
 use crate::candidate::Candidate;
 use crate::features::FeaturizerSettings;
+use crate::latency;
 use crate::learner::{FitShape, blocks_for};
 use crate::lexicons::LexiconSettings;
 use crate::parents::Parents;
@@ -88,6 +89,21 @@ impl TaskShape {
     /// The same with classes that lie under such parents.
     pub fn under(self, parents: Option<&Parents>) -> Self {
         Self { local_blocks: parents.map(Parents::blocks_a_row), ..self }
+    }
+
+    /// The same without the encoder, where embedding a text alone takes longer than a model
+    /// may take.
+    pub fn within(self, max_latency_us: Option<u64>) -> Self {
+        let micros = latency::embedding_nanos(self.mean_text_bytes()) / 1e3;
+        if max_latency_us.is_none_or(|limit| micros <= limit as f64) {
+            return self;
+        }
+        Self { widths: EmbeddingWidths::default(), ..self }
+    }
+
+    /// The bytes of a usual text.
+    pub fn mean_text_bytes(&self) -> f64 {
+        self.text_bytes as f64 / self.texts.max(1) as f64
     }
 
     /// The columns that a candidate's features have.

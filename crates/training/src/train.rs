@@ -11,12 +11,14 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::analysis;
+use crate::candidate::Candidate;
 use crate::checkpoint;
 use crate::clock::process_cpu_time;
-use crate::ensemble;
+use crate::ensemble::{self, Limits};
 use crate::error::TrainError;
 use crate::features::{BlocksNeeded, FeatureBlocks, FeaturizerSettings, embed, lexical_block};
 use crate::fingerprint::fingerprint;
+use crate::latency;
 use crate::learner::HeadBudget;
 use crate::memory::peak_memory_bytes;
 use crate::metrics::{self, Decisions, DetailedEvaluation, Levels, RankedRows};
@@ -28,7 +30,7 @@ use crate::prepare::{ClassTextRows, HeldOut, Prepared, prepare};
 use crate::progress::Progress;
 use crate::refit::Refit;
 use crate::refusal;
-use crate::report::{self, Actual, Report, ReportParts, Warning, WarningKind};
+use crate::report::{self, Actual, Regime, Report, ReportParts, Warning, WarningKind};
 use crate::rows::{LabelKind, TrainingRows};
 use crate::search::{self, Ending, SearchContext};
 use crate::space::Space;
@@ -124,7 +126,10 @@ impl Run<'_> {
         let plan = plan.with_labelling(labelling_seconds, self.threads);
         let progress = Progress::new(self.observer, &plan.phase_seconds, started);
 
-        let featurizers = featurizers(&plan, &space);
+        let candidates = candidates(&plan, &space);
+        check_latency(&candidates, &expected, options.max_latency_us)?;
+        let featurizers: Vec<FeaturizerSettings> =
+            candidates.iter().map(|candidate| candidate.featurizer).collect();
         let blocks = self.compute_features(&prepared, &featurizers, &progress, &mut actual)?;
         let lexical_rows = || blocks.lexicons.values().map(|block| &block.rows);
         // Now that the features are counted: refused if they are more than expected.
@@ -181,9 +186,15 @@ impl Run<'_> {
             fingerprint,
             ending: &ending,
         };
+        let limits = Limits {
+            members: options.members,
+            model_bytes: options.model_bytes,
+            max_latency_us: options.max_latency_us,
+            text_bytes: shape.mean_text_bytes(),
+        };
         let search_started = Instant::now();
         let found = search::run(&bench, &context, finished)?;
-        let members = ensemble::select(&bench, &found.trials, options.members, options.model_bytes);
+        let members = ensemble::select(&bench, &found.trials, &limits)?;
         let joined = (prepared.kind == LabelKind::MultiLabel).then(|| {
             let members = ensemble::weighted(&found.trials, &members);
             let members: Vec<(&RankedRows, f32)> =
@@ -272,6 +283,7 @@ impl Run<'_> {
             prepared: &prepared,
             plan: &plan,
             found: &found,
+            estimated_latency_us: limits.latency_us(&found.trials, &members),
             members: member_reports,
             ece_uncalibrated,
             cv,
@@ -297,6 +309,8 @@ impl Run<'_> {
             self.encoder.map_or_else(EmbeddingWidths::default, EmbeddingWidths::of_encoder),
         )
         .under(prepared.parents.as_ref())
+        // Rows without label are labelled by embeddings also for a model that has no time for them.
+        .within(self.options.max_latency_us.filter(|_| prepared.regime == Regime::Labelled))
     }
 
     fn compute_features(
@@ -387,13 +401,33 @@ impl Run<'_> {
     }
 }
 
-/// The features that the plan's candidates may read.
-fn featurizers(plan: &Plan, space: &Space) -> Vec<FeaturizerSettings> {
-    let candidates = match &plan.schedule {
+/// The plan's candidates, or samples of those that it may try: they read all features.
+fn candidates(plan: &Plan, space: &Space) -> Vec<Candidate> {
+    match &plan.schedule {
         Schedule::Search { .. } => space.samples(),
         Schedule::List { candidates, .. } => candidates.clone(),
+    }
+}
+
+/// Refuses a limit within which no candidate's features are ready.
+fn check_latency(
+    candidates: &[Candidate],
+    shape: &TaskShape,
+    limit_us: Option<u64>,
+) -> Result<(), TrainError> {
+    let micros = |candidate: &Candidate| {
+        let alone = std::iter::once((candidate.featurizer, 0.0));
+        latency::ensemble_micros(alone, shape.mean_text_bytes())
     };
-    candidates.into_iter().map(|candidate| candidate.featurizer).collect()
+    let timed = candidates.iter().map(|candidate| (micros(candidate), candidate));
+    let fastest = timed.min_by(|a, b| a.0.total_cmp(&b.0));
+    match (fastest, limit_us) {
+        (Some((micros, candidate)), Some(limit_us)) if micros > limit_us as f64 => {
+            let (fastest_us, name) = (micros.ceil() as u64, candidate.name());
+            Err(TrainError::Latency { limit_us, fastest_us, name })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {

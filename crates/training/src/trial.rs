@@ -12,6 +12,7 @@ use crate::candidate::Candidate;
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
 use crate::folds::{ALWAYS_FITTED, Folds};
+use crate::latency;
 use crate::learner::{FitEffort, Fitted, HeadBudget, LearnerSettings, Problem};
 use crate::metrics::{self, Decisions, DetailedEvaluation, Evaluation, Levels, RankedRows};
 use crate::options::Metric;
@@ -67,6 +68,8 @@ pub struct FoldScores {
     scores: DenseRows,
     held_out: Vec<u32>,
     pub head_bytes: usize,
+    /// What the head takes for a text, by estimate.
+    pub head_nanos: f64,
     pub passes: usize,
     pub cpu_seconds: f64,
 }
@@ -213,6 +216,7 @@ impl Workbench<'_> {
                 scores: self.score(&fitted.head, featurizer, &held_out),
                 held_out: held_out.clone(),
                 head_bytes: fitted.head.memory_bytes(),
+                head_nanos: fitted.head.score_nanos(latency::row_shape(self.blocks, featurizer)),
                 passes: fitted.passes,
                 cpu_seconds: fitted.cpu.as_secs_f64(),
             });

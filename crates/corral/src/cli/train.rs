@@ -56,6 +56,9 @@ pub struct TrainArgs {
     /// The weights that the model may hold at most, such as 10MiB
     #[arg(long, value_name = "SIZE")]
     model_size: Option<String>,
+    /// How long the model may take for one text at most, such as 0.5ms, by estimate
+    #[arg(long, value_name = "TIME")]
+    max_latency: Option<String>,
     /// Let every class count the same, however many rows it has
     #[arg(long)]
     balanced: bool,
@@ -153,6 +156,7 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
             .unwrap_or_default(),
         members: args.members,
         model_bytes: args.model_size.as_deref().map(size).transpose()?,
+        max_latency_us: args.max_latency.as_deref().map(parse_micros).transpose()?,
         balanced: args.balanced,
         none_label: args.none_label,
         refusal_cost: args.refusal_cost,
@@ -211,6 +215,25 @@ pub fn parse_seconds(text: &str) -> anyhow::Result<u64> {
                 .with_hint("write a whole number with s, m, h or d, as in 90s or 2h"),
         )
     })
+}
+
+/// The microseconds of a short time such as `0.5ms`.
+fn parse_micros(text: &str) -> anyhow::Result<u64> {
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let unit = match &text[digits.len()..] {
+        "us" | "µs" | "μs" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        _ => 0.0,
+    };
+    let micros = digits.parse::<f64>().map_or(0.0, |number| number * unit);
+    if (1.0..1e12).contains(&micros) {
+        return Ok(micros as u64);
+    }
+    Err(refusal(
+        Failure::new(ErrorKind::Invalid, format!("`{text}` is not a time that an answer can take"))
+            .with_hint("write a number with us, ms or s, as in 0.5ms"),
+    ))
 }
 
 /// The list in a file; a report's trials are found in it.

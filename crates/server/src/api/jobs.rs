@@ -54,6 +54,10 @@ pub struct TrainRequest {
     /// Bytes of weights in the model file at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_bytes: Option<u64>,
+    /// Microseconds that the model may take for one text at most, by estimate: members that
+    /// would take longer do not join, and where the encoder alone takes longer nothing reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency_us: Option<u64>,
     /// Whether every class counts the same, however many rows it has.
     #[serde(default)]
     pub balanced: bool,

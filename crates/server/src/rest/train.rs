@@ -62,6 +62,7 @@ pub async fn train(
         candidates: listed_candidates(&request.candidates)?,
         members: request.members.map_or(usual.members, |members| members as usize),
         model_bytes: request.model_bytes.unwrap_or(usual.model_bytes),
+        max_latency_us: request.max_latency_us,
         class_weighting: if request.balanced {
             ClassWeighting::Balanced
         } else {

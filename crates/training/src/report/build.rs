@@ -32,6 +32,8 @@ pub struct ReportParts<'a> {
     pub plan: &'a Plan,
     pub found: &'a Found,
     pub members: Vec<MemberReport>,
+    /// The microseconds that the ensemble takes for one text, by estimate.
+    pub estimated_latency_us: f64,
     /// The calibration error of the member that was picked first, before calibration.
     pub ece_uncalibrated: f64,
     /// The ensemble on the rows that folds held out.
@@ -91,6 +93,8 @@ pub fn build(parts: ReportParts<'_>) -> Report {
             file: MODEL_FILE.to_owned(),
             hash: parts.model_hash.to_string(),
             bytes: std::fs::metadata(parts.model_path).map_or(0, |file| file.len()),
+            estimated_latency_us: Some(parts.estimated_latency_us),
+            max_latency_us: options.max_latency_us,
             encoder: parts
                 .encoder
                 .filter(|_| reads_encoder)

@@ -96,6 +96,12 @@ fn write_model(out: &mut String, report: &Report) -> Result {
         let (p50, p99) = (latency.p50_ms, latency.p99_ms);
         write!(out, ", {p50:.3} ms for one text ({p99:.3} ms p99)")?;
     }
+    if let (Some(limit), Some(estimated)) =
+        (report.model.max_latency_us, report.model.estimated_latency_us)
+    {
+        let (limit, estimated) = (limit as f64 / 1e3, estimated / 1e3);
+        write!(out, ", {estimated:.3} ms expected and {limit:.3} ms allowed")?;
+    }
     writeln!(out)?;
     for member in report.members.iter().take(LISTED_MEMBERS) {
         writeln!(

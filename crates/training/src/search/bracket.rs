@@ -224,6 +224,7 @@ impl Climber {
             fold_scores,
             rung_scores: self.rung_scores,
             evaluation: is_complete.then(|| joined.evaluation.clone()),
+            head_nanos: self.folds.iter().map(|fold| fold.head_nanos).fold(0.0, f64::max),
             head_bytes: self.folds.iter().map(|fold| fold.head_bytes).max().unwrap_or(0) as u64,
             passes: self.folds.iter().map(|fold| fold.passes).max().unwrap_or(0),
             fit_cpu_seconds: self.fit_cpu_seconds,

@@ -271,6 +271,16 @@ pub fn cost(out: &mut String, report: &Report) -> Result {
             display_bytes(report.model.bytes)
         )?;
     }
+    if let (Some(limit), Some(estimated)) =
+        (report.model.max_latency_us, report.model.estimated_latency_us)
+    {
+        writeln!(
+            out,
+            "<p>It was allowed to take {}, and by estimate takes {}.</p>",
+            milliseconds(limit as f64 / 1e3),
+            milliseconds(estimated / 1e3)
+        )?;
+    }
     Ok(())
 }
 
