@@ -267,4 +267,14 @@ mod tests {
             assert!(parse_seconds(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn times_of_an_answer_are_read() {
+        for (text, micros) in [("0.5ms", 500), ("800us", 800), ("2µs", 2), ("1s", 1_000_000)] {
+            assert_eq!(parse_micros(text).unwrap(), micros, "{text}");
+        }
+        for bad in ["", "5", "0ms", "-1ms", "0.1us", "1m", "NaNms", "infs", "1e99s"] {
+            assert!(parse_micros(bad).is_err(), "{bad}");
+        }
+    }
 }
