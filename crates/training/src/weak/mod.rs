@@ -21,7 +21,7 @@ mod trust;
 use corral_classifier::{DenseRows, EmbeddingView};
 
 use self::graph::NeighbourGraph;
-use self::labels::push_label;
+use self::labels::push_distribution;
 use self::prototypes::{
     agreement, agreement_of_halves, centred, label_by_prototypes, likeliest, mean,
 };
@@ -216,7 +216,7 @@ fn label_by_class_texts(
 
     let mut targets = Targets::new();
     for (row, label) in found.labels.iter().enumerate() {
-        prepared.weights[row] *= push_label(&mut targets, label);
+        prepared.weights[row] *= push_distribution(&mut targets, label);
     }
     for row in prepared.class_texts.clone() {
         targets.push_from(&prepared.targets, row);
