@@ -59,7 +59,7 @@ enum Command {
     #[command(subcommand)]
     Taxonomy(taxonomy::TaxonomyCommand),
     /// Train a model on a data set in the background
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
     /// Look at and end background jobs
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -178,7 +178,7 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Dataset(command) => dataset::run(command, context).await,
         Command::Taxonomy(command) => taxonomy::run(command, context).await,
-        Command::Train(args) => train::run(args, context).await,
+        Command::Train(args) => train::run(*args, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Run(command) => run::run(command, context).await,
         Command::Model(command) => model::run(command, context).await,
