@@ -38,12 +38,12 @@ def main():
         ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)),
         ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
     ])
-    model = LinearSVC().fit(features.fit_transform(text for text, _ in train), [label for _, label in train])
+    model = LinearSVC().fit(features.fit_transform([text for text, _ in train]), [label for _, label in train])
     done = time.process_time()
     hits = np.zeros(5)
     for start in range(0, len(test), 512):
         rows = test[start:start + 512]
-        scores = model.decision_function(features.transform(row["text"] for row in rows))
+        scores = model.decision_function(features.transform([row["text"] for row in rows]))
         best = np.argsort(-scores, axis=1)[:, :5]
         for row, places in zip(rows, model.classes_[best]):
             hits += np.maximum.accumulate([place in row["labels"] for place in places])

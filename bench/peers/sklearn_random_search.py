@@ -43,7 +43,7 @@ def main():
         ("words", TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)),
         ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=2, sublinear_tf=True)),
     ])
-    matrix = features.fit_transform(row["text"] for row in rows)
+    matrix = features.fit_transform([row["text"] for row in rows])
     search = RandomizedSearchCV(
         LinearSVC(),
         {"C": scipy.stats.loguniform(0.03, 4)},
