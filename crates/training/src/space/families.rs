@@ -1,39 +1,16 @@
-//! The candidates a search may try: families of settings, and where to begin.
+//! Which kinds of features and learners are tried on a task, with the ranges of their settings
+//! and where to begin.
 
 use corral_classifier::EmbeddingView;
 
+use super::{Family, Range, Space};
 use crate::candidate::Candidate;
 use crate::features::FeaturizerSettings;
 use crate::learner::{BayesWeights, LANES, LearnerSettings};
 use crate::lexicons::LexiconSettings;
 use crate::rows::LabelKind;
-use crate::sampler::{Parameter, Parameters, Point, Sampler};
+use crate::sampler::Point;
 use crate::task_shape::TaskShape;
-
-/// All families of a task.
-pub struct Space {
-    families: Vec<Family>,
-    /// Points to try before any is drawn, the most promising first.
-    starts: Vec<Point>,
-}
-
-/// A kind of features with a kind of learner, and the ranges of their settings.
-struct Family {
-    ranges: Vec<Range>,
-    build: Box<Build>,
-}
-
-/// Makes a candidate of a family's settings.
-type Build = dyn Fn(&[f32]) -> Candidate + Send + Sync;
-
-/// What one setting may be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Range {
-    /// Even in the logarithm.
-    Log { low: f32, high: f32 },
-    /// One of so many, by its number.
-    Choice(usize),
-}
 
 /// Texts up to this size are read through several lexicons; each takes several times as much.
 const SEVERAL_LEXICONS_BYTES: usize = 16 << 20;
@@ -76,8 +53,16 @@ const FIT_MEMORY_PART: u64 = 16;
 /// there is time for few of them, and of those that promise alike the cheaper tells as much.
 const START_COST_WEIGHT: f64 = 1.0;
 
-impl Space {
-    /// The families that a task's data, labels and encoder allow, and the memory of the run.
+/// Gathers families and where to begin.
+#[derive(Default)]
+pub struct FamilyList {
+    families: Vec<Family>,
+    /// Starts with how early they are worth trying, over all families.
+    starts: Vec<(usize, Point)>,
+}
+
+impl FamilyList {
+    /// Those that a task's data, labels and encoder allow, and the memory of the run.
     pub fn for_task(shape: &TaskShape, memory_bytes: u64) -> Self {
         let mut families = FamilyList::default();
         let lexicons = lexicons(shape);
@@ -144,59 +129,9 @@ impl Space {
             move |at| of(lexical(at[0]), svm(at[1])),
             &[(3, &[0.0, 0.5]), (6, &[0.0, 0.2]), (12, &[0.0, 1.0])],
         );
-        families.finish(shape)
+        families
     }
 
-    /// Draws points of this space.
-    pub fn sampler(&self, seed: u64) -> Sampler {
-        let parameters = |family: &Family| {
-            Parameters(family.ranges.iter().map(|range| range.parameter()).collect())
-        };
-        Sampler::new(self.families.iter().map(parameters).collect(), seed)
-    }
-
-    /// Points to try before any is drawn, the most promising first.
-    pub fn starts(&self) -> &[Point] {
-        &self.starts
-    }
-
-    /// What stands at a point.
-    pub fn candidate(&self, point: &Point) -> Candidate {
-        let family = &self.families[point.family];
-        let settings = family.ranges.iter().zip(&point.values);
-        let settings: Vec<f32> = settings.map(|(range, &value)| range.at(value)).collect();
-        (family.build)(&settings)
-    }
-
-    /// Candidates of each family: every choice, with numbers in the middle of their ranges.
-    pub fn samples(&self) -> Vec<Candidate> {
-        let points = self.families.iter().enumerate().flat_map(|(family, of)| {
-            let mut all = vec![Vec::new()];
-            for range in &of.ranges {
-                let samples = range.samples();
-                all = all
-                    .into_iter()
-                    .flat_map(|before: Vec<f64>| {
-                        let longer = |&sample| before.iter().copied().chain([sample]).collect();
-                        samples.iter().map(longer).collect::<Vec<Vec<f64>>>()
-                    })
-                    .collect();
-            }
-            all.into_iter().map(move |values| Point { family, values })
-        });
-        points.map(|point| self.candidate(&point)).collect()
-    }
-}
-
-/// Gathers families and where to begin.
-#[derive(Default)]
-struct FamilyList {
-    families: Vec<Family>,
-    /// Starts with how early they are worth trying, over all families.
-    starts: Vec<(usize, Point)>,
-}
-
-impl FamilyList {
     /// A family, and settings of it to start from, each with its place in the order of all.
     fn add(
         &mut self,
@@ -440,7 +375,7 @@ impl FamilyList {
     }
 
     /// The families whose learners can do the task; the dearer a start, the later.
-    fn finish(self, shape: &TaskShape) -> Space {
+    pub fn finish(self, shape: &TaskShape) -> Space {
         let mut space = Space { families: Vec::new(), starts: Vec::new() };
         let mut starts = Vec::new();
         for (number, family) in self.families.into_iter().enumerate() {
@@ -465,47 +400,6 @@ impl FamilyList {
         placed.sort_by(|a, b| a.0.total_cmp(&b.0));
         space.starts = placed.into_iter().map(|start| start.1).collect();
         space
-    }
-}
-
-impl Range {
-    /// The setting for a value of a point. Numbers have two significant digits: what a person
-    /// reads in a report is what was tried.
-    fn at(self, value: f64) -> f32 {
-        match self {
-            Self::Log { low, high } => {
-                let (low, high) = (f64::from(low), f64::from(high));
-                let exact = low * (high / low).powf(value);
-                let digit = 10f64.powf(exact.log10().floor() - 1.0);
-                ((exact / digit).round() * digit).clamp(low, high) as f32
-            }
-            Self::Choice(_) => value as f32,
-        }
-    }
-
-    /// The value of a point for a setting.
-    fn value_of(self, setting: f32) -> f64 {
-        match self {
-            Self::Log { low, high } => {
-                (f64::from(setting / low).ln() / f64::from(high / low).ln()).clamp(0.0, 1.0)
-            }
-            Self::Choice(_) => f64::from(setting),
-        }
-    }
-
-    const fn parameter(self) -> Parameter {
-        match self {
-            Self::Log { .. } => Parameter::Unit,
-            Self::Choice(options) => Parameter::Choice(options),
-        }
-    }
-
-    /// All options of a choice, and the middle of a range.
-    fn samples(self) -> Vec<f64> {
-        match self {
-            Self::Log { .. } => vec![0.5],
-            Self::Choice(options) => (0..options).map(|option| option as f64).collect(),
-        }
     }
 }
 
@@ -559,59 +453,4 @@ fn lexicons(shape: &TaskShape) -> Vec<LexiconSettings> {
     ]
     .map(|settings| settings.for_texts(shape.texts))
     .to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::parents::Parents;
-    use crate::task_shape::EmbeddingWidths;
-
-    const WIDTHS: EmbeddingWidths = EmbeddingWidths { pooled: Some(384), layers: Some(5376) };
-
-    #[test]
-    fn a_range_gives_back_what_it_was_asked_for() {
-        for setting in [0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 4.0] {
-            assert_eq!(SVM_COSTS.at(SVM_COSTS.value_of(setting)), setting);
-        }
-        assert_eq!(SVM_COSTS.at(0.5), 0.35);
-    }
-
-    #[test]
-    fn starts_are_points_of_the_space() {
-        let shape = TaskShape::expected(LabelKind::SingleChoice, 1000, 50_000, 20, WIDTHS);
-        let space = Space::for_task(&shape, 2 << 30);
-        let names: Vec<String> =
-            space.starts().iter().map(|start| space.candidate(start).name()).collect();
-        assert_eq!(names[0], "words 1-2 chars 3-5 & pooled×2 + linear_svm C=0.3");
-        assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
-    }
-
-    #[test]
-    fn a_tree_with_a_level_for_it_gets_local_models() {
-        let flat = TaskShape::expected(LabelKind::SingleChoice, 40_000, 2_000_000, 1000, WIDTHS);
-        let parents = Parents::new((0..1000).map(|class| class / 40).collect());
-        let count = |shape: &TaskShape| {
-            let space = Space::for_task(shape, 4 << 30);
-            let starts = space.starts().iter().map(|start| space.candidate(start).learner);
-            starts.filter(|learner| matches!(learner, LearnerSettings::LocalSvm { .. })).count()
-        };
-        assert_eq!((count(&flat), count(&flat.under(Some(&parents)))), (0, 2));
-        // A fit of it is so much cheaper that it is tried first where others are slow.
-        let space = Space::for_task(&flat.under(Some(&parents)), 4 << 30);
-        let first = space.candidate(&space.starts()[0]);
-        assert!(matches!(first.learner, LearnerSettings::LocalSvm { .. }), "{}", first.name());
-    }
-
-    #[test]
-    fn a_multi_label_task_gets_learners_that_can_do_it() {
-        let shape = TaskShape::expected(LabelKind::MultiLabel, 1000, 50_000, 20, WIDTHS);
-        let space = Space::for_task(&shape, 2 << 30);
-        let samples = space.samples();
-        assert!(samples.len() > 3);
-        assert!(samples.iter().all(|candidate| candidate.learner.abilities().multi_label));
-        assert!(
-            space.starts().iter().all(|at| space.candidate(at).learner.abilities().multi_label)
-        );
-    }
 }
