@@ -23,7 +23,7 @@ const TOP_GROUP: &str = "corral";
 const READY_GROUPS: usize = 2;
 
 /// How often a busy group is tried to be removed, with waits from 1 ms doubling each time.
-const REMOVE_ROUNDS: usize = 8;
+const REMOVE_ROUNDS: usize = 10;
 
 /// Which of the kernel's two interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,13 +236,14 @@ fn remove_abandoned(own: &Path, own_cpu: Option<&Path>) {
 
 /// Kills what runs in the groups at and below `path` and removes them.
 fn remove_tree(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    kill_until_gone(|| processes_in(path));
     for round in 0..REMOVE_ROUNDS {
+        // Looked for anew each time: one may have been made ahead meanwhile.
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path());
+            }
+        }
+        kill_until_gone(|| processes_in(path));
         match fs::remove_dir(path) {
             // A group stays busy for a moment after its last process was reaped.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
