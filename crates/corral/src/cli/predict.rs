@@ -61,7 +61,7 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
     match (&args.model, &args.endpoint) {
         (Some(model), _) => {
             let answer = predict_here(model, &args, &texts)?;
-            show(context.output, &texts, &answer);
+            show(context.output, &texts, args.back_off, &answer);
         }
         (None, Some(endpoint)) => {
             let client = context.client()?;
@@ -83,7 +83,7 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
                 }
             }
             if let Some(answer) = whole {
-                show(context.output, &texts, &answer);
+                show(context.output, &texts, args.back_off, &answer);
             }
         }
         (None, None) => unreachable!("the argument parser asks for one of them"),
@@ -133,7 +133,7 @@ fn predict_here(
     })
 }
 
-fn show(output: Output, texts: &[String], answer: &PredictAnswer) {
+fn show(output: Output, texts: &[String], back_off: Option<f32>, answer: &PredictAnswer) {
     output.show(answer, |answer| {
         let mut lines = String::new();
         for (text, prediction) in texts.iter().zip(&answer.predictions) {
@@ -147,8 +147,13 @@ fn show(output: Output, texts: &[String], answer: &PredictAnswer) {
             for label in &prediction.labels {
                 lines += &format!("  {}\n", line(label));
             }
-            if let Some(label) = &prediction.backed_off {
-                lines += &format!("  {}  (sure enough)\n", line(label));
+            match (&prediction.backed_off, back_off) {
+                (Some(label), _) => lines += &format!("  {}  (sure enough)\n", line(label)),
+                (None, Some(least)) if !prediction.labels.is_empty() => {
+                    let percent = 100.0 * least;
+                    lines += &format!("          no class reaches {percent:.1}%\n");
+                }
+                (None, _) => {}
             }
         }
         lines

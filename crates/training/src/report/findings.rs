@@ -65,10 +65,11 @@ impl BackOffPoint {
         self.levels.iter().map(|level| level.answered).sum()
     }
 
-    /// The accuracy of all answers together.
-    pub fn accuracy(&self) -> f64 {
+    /// The accuracy of all answers together, where there are any.
+    pub fn accuracy(&self) -> Option<f64> {
         let hits = |level: &BackOffLevel| level.answered * level.accuracy.unwrap_or(0.0);
-        self.levels.iter().map(hits).sum::<f64>() / self.answered().max(f64::MIN_POSITIVE)
+        let answered = self.answered();
+        (answered > 0.0).then(|| self.levels.iter().map(hits).sum::<f64>() / answered)
     }
 }
 

@@ -155,7 +155,8 @@ fn write_back_offs(out: &mut String, report: &Report) -> Result {
     for point in points {
         let (answered, accuracy) = (point.answered(), point.accuracy());
         let none = 100.0 * (1.0 - answered);
-        write!(out, "  from {:>4.2} on{:>17.4}{none:>5.0}%", point.confidence, accuracy)?;
+        let right = accuracy.map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.4}"));
+        write!(out, "  from {:>4.2} on{right:>17}{none:>5.0}%", point.confidence)?;
         for level in &point.levels {
             write!(out, "{:>8.0}%", 100.0 * level.answered)?;
         }

@@ -28,7 +28,7 @@ pub fn back_offs(out: &mut String, report: &Report) -> Result {
             "<tr><td class=\"n\">{:.2}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>",
             point.confidence,
             percent(point.answered()),
-            percent(point.accuracy())
+            point.accuracy().map_or_else(|| "–".to_owned(), percent)
         )?;
         for level in &point.levels {
             write!(out, "<td class=\"n\">{}", percent(level.answered))?;
