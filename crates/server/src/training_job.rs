@@ -127,7 +127,7 @@ impl TrainOrder {
     ) -> Result<JobRequest, Failure> {
         refuse_unlabelled(set, taxonomy)?;
         let none_label = self.payload.options.none_label.as_deref();
-        refuse_none_label(set, none_label, self.payload.options.refusal_cost)?;
+        refuse_none_label(set, none_label)?;
         if let (Some(set), Some(loaded)) = (set, taxonomy) {
             refuse_unknown_labels(set, loaded, none_label)?;
         }
@@ -252,16 +252,8 @@ impl LearntSize {
     }
 }
 
-/// The label of rows of no class is one that rows carry, and what refusals may cost is a share.
-fn refuse_none_label(
-    set: Option<&OpenSet>,
-    none_label: Option<&str>,
-    cost: f64,
-) -> Result<(), Failure> {
-    if !(0.0..=1.0).contains(&cost) {
-        let message = format!("`refusal_cost` is {cost}; it is a share of the rows, from 0 to 1");
-        return Err(Failure::new(ErrorKind::Invalid, message));
-    }
+/// The label of rows of no class is one that rows carry.
+fn refuse_none_label(set: Option<&OpenSet>, none_label: Option<&str>) -> Result<(), Failure> {
     let Some(label) = none_label else { return Ok(()) };
     let mut labels = set.iter().flat_map(|set| &set.manifest.labels.names);
     if labels.any(|name| name.trim() == label.trim()) {

@@ -265,6 +265,9 @@ fn schedule(
     if options.members == 0 {
         return Err(TrainError::ZeroOption { option: "members" });
     }
+    if !(0.0..=1.0).contains(&options.refusal_cost) {
+        return Err(TrainError::RefusalCost { cost: options.refusal_cost });
+    }
     if let Some((candidates, fits)) = options.listed() {
         for (number, candidate) in (1..).zip(candidates) {
             candidate.check(number, shape.kind, &shape.widths)?;

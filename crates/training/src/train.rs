@@ -117,7 +117,6 @@ impl Run<'_> {
         let class_texts = ClassTextRows::of(taxonomy, options.class_texts);
         let mut prepared = prepare(rows, taxonomy, &class_texts, options)?;
         check_metric(options.metric, prepared.kind)?;
-        check_refusal_cost(options.refusal_cost)?;
         let expected = self.expected_shape(&prepared);
         let space = Space::for_task(&expected, options.memory_bytes);
         let texts = prepared.distinct_texts();
@@ -435,8 +434,4 @@ fn check_metric(metric: Metric, kind: LabelKind) -> Result<(), TrainError> {
         return Err(TrainError::MetricUndefined { metric, kind });
     }
     Ok(())
-}
-
-fn check_refusal_cost(cost: f64) -> Result<(), TrainError> {
-    if (0.0..=1.0).contains(&cost) { Ok(()) } else { Err(TrainError::RefusalCost { cost }) }
 }

@@ -23,12 +23,8 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
         single.push(number(&measured["single"], "p50_ms")?);
     }
     let note = "the 10,003 training texts of Banking77, each once a repetition".to_owned();
-    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
-        what: what.to_owned(),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values,
-        note: note.clone(),
+    let figure = |what: &str, asked: &str, unit: &str, values| {
+        Figure::new(what, asked, unit, values, note.clone())
     };
     Ok(vec![
         figure("texts embedded on two cores", "≥ 1,200/s", "texts/s", two),

@@ -86,12 +86,8 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
          classes; the load generator is one blocking thread on the same two cores",
         texts.len()
     );
-    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
-        what: what.to_owned(),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values,
-        note: note.clone(),
+    let figure = |what: &str, asked: &str, unit: &str, values| {
+        Figure::new(what, asked, unit, values, note.clone())
     };
     Ok(vec![
         figure("one lexical prediction, p50", "≤ 0.35 ms", "ms", medians),

@@ -35,13 +35,8 @@ pub fn run() -> anyhow::Result<Vec<Figure>> {
     }
     let note = "Banking77's official split, words 1–2 and characters 3–5, C = 1, one thread, \
                 features included, scikit-learn 1.9.1 with liblinear";
-    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
-        what: what.to_owned(),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values,
-        note: note.to_owned(),
-    };
+    let figure =
+        |what: &str, asked: &str, unit: &str, values| Figure::new(what, asked, unit, values, note);
     Ok(vec![
         figure("CPU time against scikit-learn's", "≤ 0.25", "times", ratios),
         figure("Corral, one fit", "", "CPU-s", seconds),

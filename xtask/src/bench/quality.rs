@@ -116,12 +116,9 @@ pub fn run(scored: Scored, selection: &Selection) -> anyhow::Result<Vec<Figure>>
             }
             Scored::TestSplit => "test split, default command",
         };
-        let figure = |what: &str, asked: &str, unit: &str, values| Figure {
-            what: format!("{}: {what}", task.name),
-            asked: asked.to_owned(),
-            unit: unit.to_owned(),
-            values,
-            note: format!("{note}; {} seeds; commit {}", task.seeds, machine::commit()),
+        let note = format!("{note}; {} seeds; commit {}", task.seeds, machine::commit());
+        let figure = |what: &str, asked: &str, unit: &str, values| {
+            Figure::new(format!("{}: {what}", task.name), asked, unit, values, note.clone())
         };
         if task.name == "onet" && scored == Scored::TestSplit {
             let peer = onet_peer(scratch.path())?;

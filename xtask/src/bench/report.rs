@@ -22,6 +22,25 @@ pub struct Figure {
     pub note: String,
 }
 
+impl Figure {
+    /// A figure that one command measured.
+    pub fn new(
+        what: impl Into<String>,
+        asked: &str,
+        unit: &str,
+        values: Vec<f64>,
+        note: impl Into<String>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            asked: asked.to_owned(),
+            unit: unit.to_owned(),
+            values,
+            note: note.into(),
+        }
+    }
+}
+
 /// Writes the figures of a benchmark and shows them. Where only parts were measured, those of
 /// the others stay as they were.
 pub fn write(

@@ -67,13 +67,8 @@ fn random_search() -> anyhow::Result<Vec<Figure>> {
                 costs of a linear SVM drawn by the peer × 3 folds, features once; Corral: a \
                 whole run with ensemble, refit, report; peer: RandomizedSearchCV of scikit-learn \
                 1.9.1 with its best number of workers";
-    let figure = |what: &str, asked: &str, unit: &str, values| Figure {
-        what: what.to_owned(),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values,
-        note: note.to_owned(),
-    };
+    let figure =
+        |what: &str, asked: &str, unit: &str, values| Figure::new(what, asked, unit, values, note);
     Ok(vec![
         figure("20 settings × 3 folds, CPU time against the peer's", "≤ 0.083", "times", ratios),
         figure("Corral", "", "CPU-s", seconds),
@@ -85,53 +80,63 @@ fn random_search() -> anyhow::Result<Vec<Figure>> {
 
 /// The default command on a usual set.
 fn banking77() -> anyhow::Result<Vec<Figure>> {
-    let told = default_search("banking77")?;
-    let figure = |what: &str, asked: &str, unit: &str, value| Figure {
-        what: format!("Banking77, default search: {what}"),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values: vec![value],
-        note: format!("{DEFAULT_COMMAND}, 10,003 texts, 77 classes"),
-    };
+    let search = DefaultSearch::run("banking77", "Banking77", "10,003 texts, 77 classes")?;
     Ok(vec![
-        figure("trials", "≥ 200", "", number(&told, "trials")?),
-        figure("wall clock", "≤ 300 s", "s", number(&told, "wall_seconds")?),
-        figure("peak memory", "≤ 2 GB", "MiB", mebibytes(&told, "peak_memory_bytes")?),
+        search.figure("trials", "≥ 200", "", "trials", 1.0)?,
+        search.figure("wall clock", "≤ 300 s", "s", "wall_seconds", 1.0)?,
+        search.figure("peak memory", "≤ 2 GB", "MiB", "peak_memory_bytes", MEBIBYTE)?,
     ])
 }
 
 /// The default command on many classes.
 fn onet() -> anyhow::Result<Vec<Figure>> {
-    let told = default_search("onet")?;
-    let figure = |what: &str, asked: &str, unit: &str, value| Figure {
-        what: format!("O*NET, default search: {what}"),
-        asked: asked.to_owned(),
-        unit: unit.to_owned(),
-        values: vec![value],
-        note: format!("{DEFAULT_COMMAND}, 42,877 titles less the test split's, 1,016 codes"),
-    };
+    let rows = "42,877 titles less the test split's, 1,016 codes";
+    let search = DefaultSearch::run("onet", "O*NET", rows)?;
     Ok(vec![
-        figure("trials", "", "", number(&told, "trials")?),
-        figure("wall clock", "≤ 720 s", "s", number(&told, "wall_seconds")?),
-        figure("model file", "≤ 60 MB", "MiB", mebibytes(&told, "model_bytes")?),
-        figure("peak memory", "", "MiB", mebibytes(&told, "peak_memory_bytes")?),
+        search.figure("trials", "", "", "trials", 1.0)?,
+        search.figure("wall clock", "≤ 720 s", "s", "wall_seconds", 1.0)?,
+        search.figure("model file", "≤ 60 MB", "MiB", "model_bytes", MEBIBYTE)?,
+        search.figure("peak memory", "", "MiB", "peak_memory_bytes", MEBIBYTE)?,
     ])
 }
 
-const DEFAULT_COMMAND: &str = "default command with the encoder, two cores, one run with \
-                               embedding, refit and report";
+const MEBIBYTE: f64 = (1 << 20) as f64;
 
-fn default_search(set: &str) -> anyhow::Result<Value> {
-    let program = example("corral-training", "quality", "")?;
-    let scratch = tempfile::tempdir_in(root().join("target"))?;
-    let encoder = installed_encoder(scratch.path())?;
-    let mut command = Command::new(&program);
-    command.args([set, "--json"]);
-    json_of(command.env("CORRAL_ENCODER", &encoder).env("CORRAL_TEST_DATA", data()?))
+/// A search by the default command, and what it told.
+struct DefaultSearch {
+    name: &'static str,
+    rows: &'static str,
+    told: Value,
 }
 
-fn mebibytes(told: &Value, key: &str) -> anyhow::Result<f64> {
-    Ok(number(told, key)? / f64::from(1 << 20))
+impl DefaultSearch {
+    fn run(set: &str, name: &'static str, rows: &'static str) -> anyhow::Result<Self> {
+        let program = example("corral-training", "quality", "")?;
+        let scratch = tempfile::tempdir_in(root().join("target"))?;
+        let encoder = installed_encoder(scratch.path())?;
+        let mut command = Command::new(&program);
+        command.args([set, "--json"]);
+        command.env("CORRAL_ENCODER", &encoder).env("CORRAL_TEST_DATA", data()?);
+        Ok(Self { name, rows, told: json_of(&mut command)? })
+    }
+
+    /// What was told under a key, in units of so many.
+    fn figure(
+        &self,
+        what: &str,
+        asked: &str,
+        unit: &str,
+        key: &str,
+        of: f64,
+    ) -> anyhow::Result<Figure> {
+        let what = format!("{}, default search: {what}", self.name);
+        let note = format!(
+            "default command with the encoder, two cores, one run with embedding, refit and \
+             report, {}",
+            self.rows
+        );
+        Ok(Figure::new(what, asked, unit, vec![number(&self.told, key)? / of], note))
+    }
 }
 
 /// What a trial takes beside its fits.

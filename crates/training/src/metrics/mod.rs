@@ -18,7 +18,7 @@ pub use levels::{LevelScore, Levels};
 pub use multi_label::{
     Decisions, MULTI_LABEL_THRESHOLD, evaluate_multi_label, multi_label_log_loss,
 };
-pub use ranked::{KEPT_CLASSES, RankedRows};
+pub use ranked::{KEPT_CLASSES, RankedRows, likeliest};
 
 use crate::rows::RowMeaning;
 use crate::targets::Targets;

@@ -222,6 +222,12 @@ impl RankedRows {
     }
 }
 
+/// The likeliest class of a distribution, the first among equals.
+pub fn likeliest(distribution: &[f32]) -> u32 {
+    let best = distribution.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    distribution.iter().position(|p| *p == best).unwrap_or(0) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

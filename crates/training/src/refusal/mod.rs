@@ -26,6 +26,7 @@ use rayon::prelude::*;
 use self::decision::{Decision, Judged, decide};
 use self::threshold::{Outcome, ScoredRow, Truth};
 use crate::error::TrainError;
+use crate::metrics::likeliest;
 use crate::observer::Observer;
 use crate::prepare::{HeldOut, NoneRows, TestRows};
 use crate::refit::Refit;
@@ -171,7 +172,7 @@ fn judge_rows(
                 let row = row as usize;
                 let embedding = bench.blocks.embeddings.text(row);
                 let signals = signals(&model, bench.prepared.texts[row], embedding, scratch)?;
-                let first = first_of(scratch.probabilities());
+                let first = likeliest(scratch.probabilities());
                 let truth = truth_of(&bench.prepared.targets, row, |output| output == first);
                 Ok(Judged { truth, is_valid: none.scored_is_valid[row], ..signals })
             })
@@ -225,11 +226,6 @@ fn signals(
         truth: Truth::None,
         is_valid: false,
     })
-}
-
-fn first_of(probabilities: &[f32]) -> u32 {
-    let highest = probabilities.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    probabilities.iter().position(|&probability| probability == highest).unwrap_or(0) as u32
 }
 
 /// What learning to refuse takes, in bytes: signals of rows, and a model beside the bytes it is

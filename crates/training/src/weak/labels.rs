@@ -1,6 +1,6 @@
 //! Distributions over all classes, made labels to learn from.
 
-use super::prototypes::likeliest;
+use crate::metrics::likeliest;
 use crate::targets::Targets;
 
 /// Appends the likeliest class of a distribution as a target, and says how likely it is.

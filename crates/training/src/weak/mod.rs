@@ -22,13 +22,12 @@ use corral_classifier::{DenseRows, EmbeddingView};
 
 use self::graph::NeighbourGraph;
 use self::labels::push_distribution;
-use self::prototypes::{
-    agreement, agreement_of_halves, centred, label_by_prototypes, likeliest, mean,
-};
+use self::prototypes::{agreement, agreement_of_halves, centred, label_by_prototypes, mean};
 use self::self_training::SelfTraining;
 use crate::error::TrainError;
 use crate::features::{FeatureBlocks, FeaturizerSettings};
 use crate::folds::ALWAYS_FITTED;
+use crate::metrics::likeliest;
 use crate::prepare::Prepared;
 use crate::report::{Regime, WeakMethod, WeakSummary};
 use crate::targets::Targets;

@@ -7,6 +7,7 @@
 //! right labels, 2.5 on average, and on the one where names say least of all (TREC), it was the
 //! second that told.
 
+use crate::metrics::likeliest;
 use corral_classifier::DenseRows;
 use rayon::prelude::*;
 
@@ -142,12 +143,6 @@ fn half(rows: &DenseRows, first: usize) -> DenseRows {
     let mut half = DenseRows::from_values(values.collect(), columns);
     half.normalise();
     half
-}
-
-/// The likeliest class of a distribution, the first among equals.
-pub fn likeliest(distribution: &[f32]) -> u32 {
-    let best = distribution.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    distribution.iter().position(|p| *p == best).unwrap_or(0) as u32
 }
 
 /// The share of rows that two labellings give the same class.
