@@ -10,6 +10,7 @@ use crate::error::TrainError;
 use crate::latency;
 use crate::metrics::{RankedRows, multi_label_log_loss};
 use crate::multi_label;
+use crate::options::Metric;
 use crate::rows::LabelKind;
 use crate::trial::{Outcome, Trial, Workbench};
 
@@ -41,6 +42,8 @@ pub struct Limits {
 pub const MAX_PICKS: u32 = 8;
 /// What a further pick must add to the metric: less is noise on any set this is used on.
 pub const LEAST_GAIN: f64 = 5e-4;
+/// The part of its log-loss that a further pick must take from an ensemble that is chosen by it.
+const LEAST_LOSS_PART: f64 = 5e-3;
 
 /// Selects trials: the best one first, then, again and again, the one that lifts the
 /// ensemble's metric most on the rows that folds held out, and does not raise their log-loss,
@@ -90,6 +93,10 @@ pub fn select(
             }
             next
         };
+        let least_gain = match bench.metric {
+            Metric::LogLoss => LEAST_LOSS_PART * current.log_loss,
+            _ => LEAST_GAIN,
+        };
         let scored: Vec<Option<Standing>> = (0..trials.len())
             .into_par_iter()
             .map(|trial| {
@@ -103,7 +110,7 @@ pub fn select(
                 }
                 let next = standing(&mix(trials, &next));
                 // A gain in the metric that costs log-loss is a few rows of luck.
-                let gains = next.goodness >= current.goodness + LEAST_GAIN;
+                let gains = next.goodness >= current.goodness + least_gain;
                 (gains && next.log_loss <= current.log_loss).then_some(next)
             })
             .collect();

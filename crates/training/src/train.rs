@@ -116,7 +116,7 @@ impl Run<'_> {
         let mut actual = Actual::default();
         let class_texts = ClassTextRows::of(taxonomy, options.class_texts);
         let mut prepared = prepare(rows, taxonomy, &class_texts, options)?;
-        check_metric(options.metric, prepared.kind)?;
+        check_metric(prepared.metric(options), prepared.kind)?;
         let expected = self.expected_shape(&prepared);
         let space = Space::for_task(&expected, options.memory_bytes);
         let texts = prepared.distinct_texts();
@@ -168,7 +168,7 @@ impl Run<'_> {
             blocks: &blocks,
             folds: &folds,
             levels: levels.as_ref(),
-            metric: options.metric,
+            metric: prepared.metric(options),
             seed: options.seed,
             head_budget: HeadBudget { bytes: (options.model_bytes / LARGE_HEADS) as usize },
             stop: &stop,

@@ -443,7 +443,7 @@ fn several_labels_a_row_are_learnt() {
         }
     }
     let options = TrainOptions {
-        metric: Metric::MicroF1,
+        metric: Some(Metric::MicroF1),
         class_weighting: ClassWeighting::Balanced,
         ..options()
     };
@@ -451,7 +451,7 @@ fn several_labels_a_row_are_learnt() {
     let test = outcome.report.test.as_ref().unwrap();
     assert!(test.micro_f1 > 0.8 && test.macro_f1 > 0.8, "{}", outcome.report.render_text());
     assert_eq!(Model::from_bytes(&bytes).unwrap().link(), Link::Sigmoid);
-    let log_loss = TrainOptions { metric: Metric::LogLoss, ..options };
+    let log_loss = TrainOptions { metric: Some(Metric::LogLoss), ..options };
     assert!(matches!(refusal(&rows, &log_loss), TrainError::MetricUndefined { .. }));
 }
 
@@ -479,8 +479,12 @@ fn members_of_a_multi_label_task_are_joined() {
     rows.kind = LabelKind::MultiLabel;
     rows.labels = RowLabels::new();
     (0..700).for_each(|row| rows.labels.push_several(&classes(row).map(|class| class as u32)));
-    let options =
-        TrainOptions { metric: Metric::MicroF1, trials: Some(8), threads: Some(1), ..options() };
+    let options = TrainOptions {
+        metric: Some(Metric::MicroF1),
+        trials: Some(8),
+        threads: Some(1),
+        ..options()
+    };
     let (outcome, bytes) = run(&rows, &options, &Unobserved, None);
     let three = TrainOptions { threads: Some(3), ..options };
     assert_eq!(run(&rows, &three, &Unobserved, None).1, bytes, "by three threads");

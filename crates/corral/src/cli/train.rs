@@ -27,7 +27,7 @@ pub struct TrainArgs {
     /// What several labels of a row mean
     #[arg(long, value_enum, default_value = "auto")]
     task: Task,
-    /// What decides between candidates
+    /// What decides between candidates: accuracy when absent, log_loss where few rows have a label
     #[arg(long, value_enum)]
     metric: Option<Metric>,
     /// The memory the job may take, such as 4GiB; estimated when absent

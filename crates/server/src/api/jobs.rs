@@ -23,7 +23,8 @@ pub struct TrainRequest {
     /// `all-of` (multi-label).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// What decides between candidates: `accuracy`, `macro_f1`, `log_loss` or `top_5`.
+    /// What decides between candidates: `accuracy`, `macro_f1`, `weighted_f1`, `micro_f1`, `top_5`
+    /// or `log_loss`. When absent `accuracy`, and `log_loss` where few rows have one class each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
     /// The memory the job asks for, in bytes; estimated from the data when absent.

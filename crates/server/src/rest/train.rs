@@ -54,7 +54,7 @@ pub async fn train(
     let usual = TrainOptions::default();
     let options = TrainOptions {
         name: model.to_string(),
-        metric: metric.unwrap_or_default(),
+        metric,
         trials: request.trials.map(|trials| trials as usize),
         budget_ms: request.budget_seconds.map(|seconds| seconds.saturating_mul(1000)),
         stop_after_ms: request.stop_after_seconds.map(|seconds| seconds.saturating_mul(1000)),

@@ -18,7 +18,7 @@ pub use self::none::NoneRows;
 use crate::error::TrainError;
 use crate::folds::{self, groups_by_text};
 use crate::metrics::Answers;
-use crate::options::{ClassTexts, ClassWeighting, TrainOptions};
+use crate::options::{ClassTexts, ClassWeighting, Metric, TrainOptions};
 use crate::parents::Parents;
 use crate::random::Random;
 use crate::report::{DataSummary, Regime, Warning, WarningKind, WeakSummary};
@@ -347,6 +347,11 @@ impl Prepared<'_> {
         Answers { targets: &self.targets, weights: self.row_counts.as_deref() }
     }
 
+    /// What candidates are compared by.
+    pub fn metric(&self, options: &TrainOptions) -> Metric {
+        options.metric.unwrap_or(Metric::usual(self.kind, self.scored))
+    }
+
     /// Deals the rows to folds.
     pub fn folds(&self, count: usize, seed: u64) -> folds::Folds {
         let classes: Vec<Option<u32>> = (0..self.texts.len())
@@ -495,7 +500,7 @@ fn named_rows(rows: &TrainingRows<'_>, which: &[usize]) -> Vec<String> {
 pub fn metadata(prepared: &Prepared<'_>, options: &TrainOptions) -> BTreeMap<String, String> {
     let mut metadata = options.provenance.clone();
     metadata.insert("seed".to_owned(), options.seed.to_string());
-    metadata.insert("metric".to_owned(), options.metric.to_string());
+    metadata.insert("metric".to_owned(), prepared.metric(options).to_string());
     metadata.insert("rows".to_owned(), prepared.summary.labelled_rows.to_string());
     metadata
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{ClassReport, LearningCurve, Report, TrialEnding, quoted};
+use crate::options::Metric;
 
 /// Sentences at most: more would not be read.
 pub const MAX_ADVICE: usize = 6;
@@ -289,12 +290,15 @@ fn search_longer(report: &Report) -> Option<Advice> {
     let tried = report.trials.len();
     let half = tried / 2;
     let brought = if half == 0 { 0.0 } else { (best(tried) - best(half)).max(0.0) };
+    let gain = match report.metric {
+        Metric::LogLoss => format!("{brought:.3}"),
+        _ => points(brought),
+    };
     let message = format!(
         "Let the search run to its end: {} of {} planned trials were not run; the later half of \
-         those that were brought {} of {}.",
+         those that were brought {gain} of {}.",
         report.trials_left_out,
         report.trials_left_out + tried,
-        points(brought),
         report.metric
     );
     Some(Advice { kind: AdviceKind::SearchLonger, message, effect: brought })

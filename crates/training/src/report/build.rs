@@ -66,7 +66,7 @@ pub fn build(parts: ReportParts<'_>) -> Report {
     let mut report = Report {
         name: options.name.clone(),
         seed: options.seed,
-        metric: options.metric,
+        metric: prepared.metric(options),
         regime: prepared.regime,
         weak: prepared.weak.clone(),
         started_at: parts.started_at,

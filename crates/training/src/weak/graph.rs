@@ -5,8 +5,6 @@ use rayon::prelude::*;
 
 use crate::learner::lanes::{Kernel, LANES, Lanes, add_scaled, dispatch};
 
-/// Neighbours of a row: about as many as a small class has rows, so that most are of its class.
-pub const NEIGHBOURS: usize = 20;
 /// How fast a neighbour's weight falls with its distance, in units of cosine.
 const SIMILARITY_SCALE: f32 = 0.1;
 /// Rows compared at once with sixteen others: as many sums as stay in registers.
@@ -37,10 +35,14 @@ pub struct Smoothing {
 }
 
 impl NeighbourGraph {
-    /// Compares all rows with each other: `rows² · width` products. Rows have unit length.
-    /// `None` when `stop` said so.
-    pub fn build(rows: &DenseRows, stop: &(dyn Fn() -> bool + Sync)) -> Option<Self> {
-        let nearest = NearestRows::find(rows, stop)?;
+    /// Finds that many neighbours of each row by comparing all rows with each other:
+    /// `rows² · width` products. Rows have unit length. `None` when `stop` said so.
+    pub fn build(
+        rows: &DenseRows,
+        neighbours: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Self> {
+        let nearest = NearestRows::find(rows, neighbours, stop)?;
         Some(nearest.both_ways(rows.rows()))
     }
 
@@ -93,9 +95,9 @@ impl NeighbourGraph {
     }
 
     /// What a graph of so many rows takes while it is built, in bytes.
-    pub const fn memory_bytes(rows: usize, width: usize) -> usize {
+    pub const fn memory_bytes(rows: usize, width: usize, neighbours: usize) -> usize {
         // The nearest, the same both ways, and the rows packed.
-        rows * (3 * NEIGHBOURS * 8 + 8 + width * 4)
+        rows * (3 * neighbours * 8 + 8 + width * 4)
     }
 }
 
@@ -109,9 +111,9 @@ struct NearestRows {
 }
 
 impl NearestRows {
-    fn find(rows: &DenseRows, stop: &(dyn Fn() -> bool + Sync)) -> Option<Self> {
+    fn find(rows: &DenseRows, neighbours: usize, stop: &(dyn Fn() -> bool + Sync)) -> Option<Self> {
         let count = rows.rows();
-        let width = NEIGHBOURS.min(count.saturating_sub(1));
+        let width = neighbours.min(count.saturating_sub(1));
         let packed = packed(rows);
         let mut neighbours = vec![0u32; count * width];
         let mut weights = vec![0f32; count * width];
@@ -315,8 +317,8 @@ mod tests {
     fn neighbours_are_the_nearest_rows() {
         for (seed, count) in [(1, 2), (2, 19), (3, 70), (4, 601)] {
             let rows = random_rows(count, 13, seed);
-            let nearest = NearestRows::find(&rows, &|| false).unwrap();
-            assert_eq!(nearest.width, NEIGHBOURS.min(count - 1));
+            let nearest = NearestRows::find(&rows, 20, &|| false).unwrap();
+            assert_eq!(nearest.width, 20.min(count - 1));
             for row in 0..count {
                 let mut others: Vec<(f64, usize)> = (0..count)
                     .filter(|&other| other != row)
@@ -339,7 +341,7 @@ mod tests {
     fn nearness_goes_both_ways() {
         for (seed, count) in [(5, 1), (6, 2), (7, 90)] {
             let rows = random_rows(count, 9, seed);
-            let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+            let graph = NeighbourGraph::build(&rows, 20, &|| false).unwrap();
             let edge = |from: usize, to: usize| -> f32 {
                 graph.of_row(from).filter(|(other, _)| *other == to).map(|(_, weight)| weight).sum()
             };
@@ -351,7 +353,7 @@ mod tests {
                     assert!((there - back).abs() < 1e-6, "{row} to {other}, seed {seed}");
                 }
             }
-            assert_eq!(edges, 2 * count * NEIGHBOURS.min(count - 1), "seed {seed}");
+            assert_eq!(edges, 2 * count * 20.min(count - 1), "seed {seed}");
         }
     }
 
@@ -378,7 +380,7 @@ mod tests {
             rows.push(&[at as f32 * 0.001, 1.0]);
         }
         rows.normalise();
-        let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+        let graph = NeighbourGraph::build(&rows, 20, &|| false).unwrap();
         let mut initial = DenseRows::from_values(vec![0.5; 40], 2);
         initial.row_mut(0).copy_from_slice(&[1.0, 0.0]);
         initial.row_mut(1).copy_from_slice(&[0.0, 1.0]);

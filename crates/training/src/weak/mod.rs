@@ -44,8 +44,6 @@ const MOST_LABEL_VALUES: usize = 16 << 20;
 /// Matrices of rows × classes at once: scores before and after, labels, and two while
 /// labels spread.
 const LABEL_MATRICES: usize = 5;
-/// What an embedding counts beside a lexicon's rows of norm 1 each block.
-const EMBEDDING_SCALE: f32 = 2.0;
 
 /// How rows are labelled.
 pub struct Labelling<'a> {
@@ -74,7 +72,7 @@ pub fn memory_bytes(rows: usize, embedding_width: Option<usize>, classes: usize)
     // All, and those without the texts of classes.
     let rows_compared = 2 * rows * width * size_of::<f32>();
     rows_compared
-        + NeighbourGraph::memory_bytes(rows, width)
+        + NeighbourGraph::memory_bytes(rows, width, prototypes::NEIGHBOURS)
         + LABEL_MATRICES * rows * classes * size_of::<f32>()
 }
 
@@ -88,15 +86,21 @@ pub fn cpu_seconds(prepared: &Prepared<'_>, shape: &TaskShape, folds: usize) -> 
     let (rows, classes) = (shape.texts as f64, shape.classes as f64);
     let width = shape.widths.pooled.unwrap_or(projection::WIDTH);
     let graph = rows * rows * width as f64 / PRODUCTS_PER_SECOND;
-    let steps = (prototypes::SMOOTHING.steps * 2 * graph::NEIGHBOURS) as f64;
-    let spread = steps * rows * classes / SUMS_PER_SECOND;
+    let spread = |neighbours: usize| {
+        let steps = prototypes::SMOOTHING.steps * 2 * neighbours;
+        steps as f64 * rows * classes / SUMS_PER_SECOND
+    };
     match prepared.regime {
         Regime::Labelled | Regime::TaxonomyOnly => 0.0,
         // One of all columns and two of half of them.
-        Regime::Unlabelled => 2.0 * graph + 3.0 * (prototypes::ROUNDS + 1) as f64 * spread,
+        Regime::Unlabelled => {
+            let rounds = 3.0 * (prototypes::ROUNDS + 1) as f64;
+            2.0 * graph + rounds * spread(prototypes::NEIGHBOURS)
+        }
         Regime::PartlyLabelled if prepared.unlabelled().is_empty() => 0.0,
         Regime::PartlyLabelled => {
             let fit = self_training::fit_seconds(shape);
+            let spread = spread(self_training::NEIGHBOURS);
             graph + ((folds + 1) * (self_training::ROUNDS + 1)) as f64 * (fit + spread)
         }
     }
@@ -179,15 +183,13 @@ fn is_right(targets: &Targets, row: usize, scores: &[f32]) -> bool {
     targets.right(row).any(|right| right == class)
 }
 
-/// The rows of one or all blocks side by side.
-fn joined_features(blocks: &FeatureBlocks) -> FeaturizerSettings {
-    let lexicon = blocks.lexicons.keys().next().copied();
+/// What self-training reads: embeddings where there are any, else words and characters. Both
+/// together label worse: what few rows say of words is mostly chance.
+fn self_training_features(blocks: &FeatureBlocks) -> FeaturizerSettings {
     let view = EmbeddingView::Pooled;
-    let view = blocks.embeddings.view(view).map(|_| view);
-    match (lexicon, view) {
-        (Some(lexicon), Some(view)) => FeaturizerSettings::joined(lexicon, view, EMBEDDING_SCALE),
-        (None, Some(view)) => FeaturizerSettings::embedding(view),
-        (Some(lexicon), None) => FeaturizerSettings::lexical(lexicon),
+    match (blocks.embeddings.view(view), blocks.lexicons.keys().next()) {
+        (Some(_), _) => FeaturizerSettings::embedding(view),
+        (None, Some(&lexicon)) => FeaturizerSettings::lexical(lexicon),
         (None, None) => FeaturizerSettings { lexicon: None, embedding: None },
     }
 }
@@ -209,7 +211,8 @@ fn label_by_class_texts(
     let texts = prototypes::prototypes(&texts, &classes, prepared.outputs.len());
     let stop = labelling.stop;
     let of_halves = agreement_of_halves(&rows, &texts, stop).ok_or(TrainError::Cancelled)?;
-    let graph = NeighbourGraph::build(&rows, stop).ok_or(TrainError::Cancelled)?;
+    let neighbours = prototypes::NEIGHBOURS;
+    let graph = NeighbourGraph::build(&rows, neighbours, stop).ok_or(TrainError::Cancelled)?;
     let found = label_by_prototypes(&rows, &graph, &texts, stop).ok_or(TrainError::Cancelled)?;
     let last: Vec<u32> = found.labels.iter().map(likeliest).collect();
 
@@ -247,11 +250,13 @@ fn self_train(
     let rows = similarity_rows(prepared, blocks);
     let mean = mean(&rows, 0..rows.rows());
     let rows = centred(rows, &mean);
-    let graph = NeighbourGraph::build(&rows, labelling.stop).ok_or(TrainError::Cancelled)?;
+    let neighbours = self_training::NEIGHBOURS;
+    let graph = NeighbourGraph::build(&rows, neighbours, labelling.stop);
+    let graph = graph.ok_or(TrainError::Cancelled)?;
     drop(rows);
     let count = prepared.texts.len();
     let unlabelled = prepared.unlabelled();
-    let featurizer = joined_features(blocks);
+    let featurizer = self_training_features(blocks);
     let features = blocks.rows(&featurizer);
     let squared_norms = features.squared_norms();
     let is_known: Vec<bool> = (0..count).map(|row| !unlabelled.contains(&row)).collect();

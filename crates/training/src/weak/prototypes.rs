@@ -27,6 +27,8 @@ pub const BALANCE_STRENGTH: f64 = 0.8;
 pub const ROUNDS: usize = 4;
 /// What a class's own texts count in its prototype against the rows it won.
 const ANCHOR: f32 = 0.6;
+/// Neighbours of a row: about as many as a small class has rows, so that most are of its class.
+pub const NEIGHBOURS: usize = 20;
 /// How labels spread over neighbours.
 pub const SMOOTHING: Smoothing = Smoothing { share: 0.9, steps: 20 };
 /// Rows summed into prototypes together, in order.
@@ -129,7 +131,7 @@ pub fn agreement_of_halves(
 ) -> Option<f64> {
     let labels_of_half = |first: usize| {
         let rows = half(rows, first);
-        let graph = NeighbourGraph::build(&rows, stop)?;
+        let graph = NeighbourGraph::build(&rows, NEIGHBOURS, stop)?;
         let found = label_by_prototypes(&rows, &graph, &half(texts, first), stop)?;
         Some(found.labels.iter().map(likeliest).collect::<Vec<u32>>())
     };
@@ -220,7 +222,7 @@ mod tests {
     fn rows_find_the_class_whose_text_lies_on_their_side() {
         for seed in 0..5 {
             let (rows, texts, classes) = clusters(1.2, seed);
-            let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+            let graph = NeighbourGraph::build(&rows, NEIGHBOURS, &|| false).unwrap();
             let found = label_by_prototypes(&rows, &graph, &texts, &|| false).unwrap();
             let last: Vec<u32> = found.labels.iter().map(likeliest).collect();
             let (first, last) = (agreement(&found.first, &classes), agreement(&last, &classes));

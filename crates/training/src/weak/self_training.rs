@@ -3,7 +3,6 @@
 use corral_classifier::head::FeatureRow;
 use corral_classifier::{DenseRows, EmbeddingView, Link};
 
-use super::EMBEDDING_SCALE;
 use super::balance::{balance, logarithms};
 use super::graph::NeighbourGraph;
 use super::labels::push_label;
@@ -19,7 +18,10 @@ use crate::task_shape::TaskShape;
 /// Fits of the classifier after the first. The second moves few labels, a third next to none.
 pub const ROUNDS: usize = 2;
 /// The cost of the classifier's loss: few rows in many columns want little regularisation.
-const COST: f32 = 10.0;
+const COST: f32 = 30.0;
+/// Neighbours that a row hears of labels from: fewer than where no row has a label, for there the
+/// first labels are worse and need more voices.
+pub const NEIGHBOURS: usize = 10;
 /// What a row that nobody labelled counts at most, against one for a labelled row.
 pub const UNLABELLED_WEIGHT: f32 = 0.3;
 /// The least that such a row counts, so that none is without weight.
@@ -27,10 +29,9 @@ const LEAST_WEIGHT: f32 = 0.01;
 
 /// The seconds of CPU that a fit on all rows takes, by estimate.
 pub fn fit_seconds(shape: &TaskShape) -> f64 {
-    let lexicon = LexiconSettings::WORDS_AND_CHARACTERS;
     let featurizer = match shape.widths.pooled {
-        Some(_) => FeaturizerSettings::joined(lexicon, EmbeddingView::Pooled, EMBEDDING_SCALE),
-        None => FeaturizerSettings::lexical(lexicon),
+        Some(_) => FeaturizerSettings::embedding(EmbeddingView::Pooled),
+        None => FeaturizerSettings::lexical(LexiconSettings::WORDS_AND_CHARACTERS),
     };
     shape.fit_seconds(
         &Candidate { featurizer, learner: LearnerSettings::Softmax { cost: COST } },
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn labels_do_not_depend_on_those_of_rows_held_out() {
         let rows = clusters(90);
-        let graph = NeighbourGraph::build(&rows, &|| false).unwrap();
+        let graph = NeighbourGraph::build(&rows, NEIGHBOURS, &|| false).unwrap();
         let embeddings = [(EmbeddingView::Pooled, rows)].into_iter().collect();
         let blocks = FeatureBlocks { embeddings, ..FeatureBlocks::default() };
         let featurizer = FeaturizerSettings::embedding(EmbeddingView::Pooled);
