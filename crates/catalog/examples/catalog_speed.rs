@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use corral_catalog::{
     Catalog, CatalogError, DEFAULT_WORKSPACE as W, EndpointTarget, Lineage, NewDatasetVersion,
-    NewModelVersion, NewRecord, NewToken, PageRequest, PointEndpoint, RunRecord, RunStatus,
-    SecretHash, SqliteCatalog, VersionChoice,
+    NewEndpointVersion, NewModelVersion, NewRecord, NewToken, PageRequest, RunRecord, RunStatus,
+    SecretHash, SqliteCatalog,
 };
 use corral_types::{BlobHash, Id, Scopes, Timestamp};
 
@@ -145,8 +145,8 @@ async fn make_endpoint(catalog: &Arc<dyn Catalog>, key: u128) -> Result<(), Cata
     let new = NewRecord { id: Id::from_u128(key), name: name("m", key), created: NOW };
     let model = catalog.add_model_version(W, new, version).await?.model;
     let endpoint = NewRecord { id: Id::from_u128(key), name: name("e", key), created: NOW };
-    let target = EndpointTarget { model, version: VersionChoice::Latest };
-    catalog.point_endpoint(W, PointEndpoint { endpoint, target, at: NOW }).await?;
+    let target = EndpointTarget::Model { model, version: 1 };
+    catalog.add_endpoint_version(W, NewEndpointVersion { endpoint, target, at: NOW }).await?;
     let token = NewToken {
         id: Id::from_u128(key),
         name: name("t", key),

@@ -22,6 +22,7 @@ pub enum RecordKind {
     ModelVersion,
     Encoder,
     Endpoint,
+    EndpointVersion,
     Run,
     Request,
     BackupFile,
@@ -40,6 +41,7 @@ impl fmt::Display for RecordKind {
             Self::ModelVersion => "model version",
             Self::Encoder => "encoder",
             Self::Endpoint => "endpoint",
+            Self::EndpointVersion => "endpoint version",
             Self::Run => "run",
             Self::Request => "request",
             Self::BackupFile => "backup file",
@@ -58,9 +60,7 @@ pub enum CatalogError {
     },
     #[error("there is already a {what} `{name}`")]
     AlreadyExists { what: RecordKind, name: String },
-    #[error(
-        "the {what} `{name}` moved on to version {found} while version {expected} was built on"
-    )]
+    #[error("the {what} `{name}` moved on to number {found} while number {expected} was built on")]
     HeadMoved { what: RecordKind, name: String, expected: u32, found: u32 },
     #[error("the {what} `{name}` is used by {}", by.join(", "))]
     InUse { what: RecordKind, name: String, by: Vec<String> },
@@ -132,9 +132,10 @@ impl Explain for CatalogError {
                 Some("choose another name, or remove that one".to_owned())
             }
             Self::HeadMoved { .. } => Some("do it again on the newest version".to_owned()),
-            Self::InUse { what: RecordKind::Model | RecordKind::ModelVersion, .. } => {
-                Some("point the endpoint at another version or remove it first".to_owned())
-            }
+            Self::InUse { what: RecordKind::Model | RecordKind::ModelVersion, .. } => Some(
+                "remove those versions of endpoints first: `corral endpoint rm NAME/VERSION`"
+                    .to_owned(),
+            ),
             Self::InUse { .. } => Some("remove what uses it first".to_owned()),
             Self::KeyReused { .. } => Some("use a new key for each request".to_owned()),
             Self::KeyInProgress { .. } => Some("ask again in a moment".to_owned()),

@@ -27,7 +27,8 @@ pub use records::blobs::{BlobOwner, BlobReferences, MAX_REFERENCES_PER_CALL};
 pub use records::datasets::{DatasetRecord, DatasetRecords, DatasetVersion, NewDatasetVersion};
 pub use records::encoders::{EncoderRecord, EncoderRecords, NewEncoder};
 pub use records::endpoints::{
-    EndpointChange, EndpointRecord, EndpointRecords, EndpointTarget, PointEndpoint,
+    EndpointRecord, EndpointRecords, EndpointTarget, EndpointVersion, MAX_ENDPOINT_JSON_BYTES,
+    MAX_ENDPOINT_VERSIONS, NewEndpointVersion, Served,
 };
 pub use records::models::{
     Lineage, MAX_METRICS_BYTES, ModelRecord, ModelRecords, ModelVersion, NewModelVersion,

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use corral_catalog::behaviour::run;
 use corral_catalog::{
     Catalog, DEFAULT_WORKSPACE as W, DatasetRecords, EndpointRecords, EndpointTarget, Lineage,
-    ModelRecords, NewDatasetVersion, NewModelVersion, NewRecord, PointEndpoint, RunRecord,
-    RunRecords, RunStatus, SqliteCatalog, VersionChoice, all_pages,
+    ModelRecords, NewDatasetVersion, NewEndpointVersion, NewModelVersion, NewRecord, RunRecord,
+    RunRecords, RunStatus, SqliteCatalog, all_pages,
 };
-use corral_types::{BlobHash, Id, Kind, Timestamp};
+use corral_types::{BlobHash, EndpointId, Id, Kind, Timestamp};
 
 /// Where the process to be killed finds the catalog; unset in the test itself.
 const CATALOG_VARIABLE: &str = "CORRAL_CRASH_TEST_CATALOG";
@@ -49,8 +49,8 @@ async fn count(catalog: &SqliteCatalog, kind: &str, chain: u32) -> u32 {
             model.and_then(|model| model.latest).map_or(0, |version| version.number)
         }
         "endpoint" => {
-            let changes = all_pages(|page| catalog.list_endpoint_changes(W, id(chain), page));
-            changes.await.map_or(0, |changes| changes.len() as u32)
+            let endpoint: NewRecord<EndpointId> = new(chain);
+            catalog.endpoint_named(W, endpoint.name).await.map_or(0, |endpoint| endpoint.revision)
         }
         _ => {
             let runs = all_pages(|page| catalog.list_runs(W, id(chain), page)).await.unwrap();
@@ -94,9 +94,15 @@ async fn change(catalog: &SqliteCatalog, kind: &str, chain: u32, number: u32) {
             assert_eq!(version.number, number);
         }
         "endpoint" => {
-            let target = EndpointTarget { model: id(chain), version: VersionChoice::Latest };
-            let wish = PointEndpoint { endpoint: new(chain), target, at: created };
-            catalog.point_endpoint(W, wish).await.unwrap();
+            if number == 1 {
+                let target = EndpointTarget::Model { model: id(chain), version: 1 };
+                let new = NewEndpointVersion { endpoint: new(chain), target, at: created };
+                catalog.add_endpoint_version(W, new).await.unwrap();
+            } else {
+                let routing = format!("routing {number}");
+                let set = catalog.set_endpoint_routing(W, id(chain), number - 1, routing, created);
+                set.await.unwrap();
+            }
         }
         _ => {
             let run = |index| RunRecord {

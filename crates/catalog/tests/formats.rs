@@ -10,9 +10,9 @@ use std::path::Path;
 use corral_catalog::behaviour::run;
 use corral_catalog::{
     BeginRequest, Begun, BlobOwner, Catalog, DEFAULT_WORKSPACE, EndpointTarget, Lineage,
-    NewDatasetVersion, NewEncoder, NewModelVersion, NewRecord, NewTaxonomyVersion, NewToken,
-    PageRequest, PointEndpoint, RunRecord, RunStatus, SecretHash, SqliteCatalog, StoredResponse,
-    VersionChoice,
+    NewDatasetVersion, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
+    NewTaxonomyVersion, NewToken, PageRequest, RunRecord, RunStatus, SecretHash, Served,
+    SqliteCatalog, StoredResponse,
 };
 use corral_types::{BlobHash, Id, Kind, Scope, Timestamp, WorkspaceId};
 
@@ -98,13 +98,15 @@ async fn fill(catalog: &dyn Catalog) {
     catalog.add_model_version(w, new(6, "intent"), plain).await.unwrap();
     let full = model("f2", lineage, Some(blob("encoder")));
     catalog.add_model_version(w, new(6, "intent"), full).await.unwrap();
-    for (value, name, version) in
-        [(8, "fixed", VersionChoice::Number(2)), (9, "newest", VersionChoice::Latest)]
-    {
-        let target = EndpointTarget { model: id(6), version };
-        let wish = PointEndpoint { endpoint: new(value, name), target, at: at(150) };
-        catalog.point_endpoint(w, wish).await.unwrap();
+    for (value, name) in [(8, "fixed"), (9, "newest")] {
+        let target = EndpointTarget::Model { model: id(6), version: 2 };
+        let new = NewEndpointVersion { endpoint: new(value, name), target, at: at(150) };
+        catalog.add_endpoint_version(w, new).await.unwrap();
     }
+    catalog.set_endpoint_routing(w, id(9), 1, "routing".to_owned(), at(155)).await.unwrap();
+    let target = EndpointTarget::Fixed { answer_json: "answer".to_owned() };
+    let constant = NewEndpointVersion { endpoint: new(11, "constant"), target, at: at(150) };
+    catalog.add_endpoint_version(w, constant).await.unwrap();
     catalog.remove_model_version(w, id(6), 1, at(160)).await.unwrap();
     let run = |number, status, ended| RunRecord {
         number,
@@ -165,11 +167,20 @@ async fn require_all(catalog: &dyn Catalog, format: u32) {
     assert_eq!(versions[1].lineage.taxonomy, Some((id(5), 1)));
     assert_eq!(versions[1].metrics_json, r#"{"accuracy":0.5}"#);
     let endpoints = catalog.list_endpoints(w, page).await.unwrap().items;
-    assert_eq!(endpoints[0].target.version, VersionChoice::Number(2));
-    assert_eq!(endpoints[1].target.version, VersionChoice::Latest);
-    assert_eq!(endpoints[1].serves.file, blob("f2"));
-    let changes = catalog.list_endpoint_changes(w, id(9), page).await.unwrap().items;
-    assert_eq!((changes.len(), changes[0].served, changes[0].at), (1, 2, at(150)));
+    for endpoint in &endpoints[..2] {
+        let [version] = endpoint.versions.as_slice() else { panic!("{endpoint:?}") };
+        assert_eq!((version.number, version.created), (1, at(150)));
+        let Served::Model { name, version } = &version.serves else { panic!("{endpoint:?}") };
+        assert_eq!((name.as_str(), version.number, version.file), ("intent", 2, blob("f2")));
+    }
+    // Up to version 2 endpoints had no routing, and answered with models alone.
+    let routing = if format >= 3 { "routing" } else { "" };
+    assert_eq!((endpoints[0].routing_json.as_str(), &*endpoints[1].routing_json), ("", routing));
+    assert_eq!(endpoints.len(), if format >= 3 { 3 } else { 2 });
+    if let Some(constant) = endpoints.get(2) {
+        let answer_json = "answer".to_owned();
+        assert_eq!(constant.latest().serves, Served::Fixed { answer_json });
+    }
 
     let runs = catalog.list_runs(w, id(7), page).await.unwrap().items;
     let statuses: Vec<RunStatus> = runs.iter().map(|run| run.status).collect();
@@ -202,9 +213,9 @@ fn catalogs_of_every_version_open() {
             let catalog: Box<dyn Catalog> = Box::new(SqliteCatalog::open(&copy).unwrap());
             require_all(&*catalog, version).await;
             // And it goes on.
-            let target = EndpointTarget { model: id(6), version: VersionChoice::Number(2) };
-            let wish = PointEndpoint { endpoint: new(9, "newest"), target, at: at(2_000) };
-            catalog.point_endpoint(workspace(), wish).await.unwrap();
+            let target = EndpointTarget::Model { model: id(6), version: 2 };
+            let new = NewEndpointVersion { endpoint: new(9, "newest"), target, at: at(2_000) };
+            catalog.add_endpoint_version(workspace(), new).await.unwrap();
         });
     }
 }

@@ -58,7 +58,8 @@ macro_rules! behaviour_tests {
             names_that_are_not_there_get_the_nearest
             model_versions_are_numbered_and_stay
             a_result_delivered_twice_is_one_version
-            endpoints_are_pointed_at_once
+            endpoints_grow_by_versions
+            routings_are_replaced_at_their_revision
             endpoints_keep_their_versions_from_removal
             models_and_endpoints_stay_in_their_workspace
             encoders_have_one_default

@@ -1,13 +1,17 @@
 //! Models, encoders and endpoints.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use corral_types::{EndpointId, ModelId, WorkspaceId};
 
-use super::{absent, at, blob, id, in_use, model, model_version, name, new, taken, two_workspaces};
+use super::{
+    absent, at, blob, id, in_use, model, model_version, name, new, taken, too_large, two_workspaces,
+};
 use crate::{
-    Catalog, CatalogError, DEFAULT_WORKSPACE, EndpointRecord, EndpointTarget, Lineage, NewEncoder,
-    NewModelVersion, NewRecord, PageRequest, PointEndpoint, VersionChoice,
+    Catalog, CatalogError, DEFAULT_WORKSPACE, EndpointRecord, EndpointTarget, EndpointVersion,
+    Lineage, MAX_ENDPOINT_JSON_BYTES, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
+    PageRequest, Served, VersionChoice,
 };
 
 const W: WorkspaceId = DEFAULT_WORKSPACE;
@@ -72,79 +76,114 @@ pub async fn a_result_delivered_twice_is_one_version(catalog: Arc<dyn Catalog>) 
     assert_eq!(add(model_version("f")).await.number, 5);
 }
 
-async fn point(
+async fn deploy(
     catalog: &Arc<dyn Catalog>,
     workspace: WorkspaceId,
     text: &str,
-    (model, version): (u128, VersionChoice),
+    (model, version): (u128, u32),
     when: u64,
 ) -> Result<EndpointRecord, CatalogError> {
     let endpoint: NewRecord<EndpointId> = new(u128::from(when), text);
-    let target = EndpointTarget { model: id(model), version };
-    let wish = PointEndpoint { endpoint, target, at: at(when) };
-    catalog.point_endpoint(workspace, wish).await
+    let target = EndpointTarget::Model { model: id(model), version };
+    let new = NewEndpointVersion { endpoint, target, at: at(when) };
+    catalog.add_endpoint_version(workspace, new).await
 }
 
-pub async fn endpoints_are_pointed_at_once(catalog: Arc<dyn Catalog>) {
-    use VersionChoice::{Latest, Number};
+fn head_moved<T: Debug>(answer: Result<T, CatalogError>) {
+    match answer {
+        Err(CatalogError::HeadMoved { .. }) => {}
+        other => panic!("expected a moved head, got {other:?}"),
+    }
+}
+
+pub async fn endpoints_grow_by_versions(catalog: Arc<dyn Catalog>) {
     let first = model(&catalog, W, 1, "m", "f1").await;
     let other = model(&catalog, W, 2, "other", "f2").await;
-    let made = point(&catalog, W, "live", (1, Number(1)), 10).await.unwrap();
+    let made = deploy(&catalog, W, "live", (1, 1), 10).await.unwrap();
     assert_eq!((made.created, made.updated, made.id), (at(10), at(10), id(10)));
-    assert_eq!((made.model_name.as_str(), &made.serves), ("m", &first));
+    assert_eq!((made.revision, made.routing_json.as_str()), (1, ""));
+    let serves = Served::Model { name: name("m"), version: first.clone() };
+    assert_eq!(made.versions, [EndpointVersion { number: 1, created: at(10), serves }]);
 
-    let moved = point(&catalog, W, "live", (2, Latest), 11).await.unwrap();
+    let moved = deploy(&catalog, W, "live", (2, 1), 11).await.unwrap();
     assert_eq!((moved.created, moved.updated, moved.id), (at(10), at(11), id(10)));
-    assert_eq!(moved.serves, other);
+    assert_eq!((moved.revision, moved.versions.len()), (2, 2));
+    assert_eq!(moved.versions[0], made.versions[0]);
+    assert_eq!(moved.latest().serves, Served::Model { name: name("other"), version: other });
     assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap(), moved);
-    // The latest is followed from the moment it exists.
-    let newer = model(&catalog, W, 2, "other", "f3").await;
-    assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap().serves, newer);
 
-    absent(point(&catalog, W, "live", (3, Latest), 12).await);
-    absent(point(&catalog, W, "live", (1, Number(2)), 12).await);
-    catalog.remove_model_version(W, id(1), 1, at(13)).await.unwrap();
-    absent(point(&catalog, W, "live", (1, Number(1)), 14).await);
-    absent(point(&catalog, W, "live", (1, Latest), 14).await);
-    assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap().updated, at(11));
+    absent(deploy(&catalog, W, "live", (3, 1), 12).await);
+    absent(deploy(&catalog, W, "live", (1, 2), 12).await);
+    catalog.add_model_version(W, new(1, "m"), model_version("f3")).await.unwrap();
+    catalog.remove_model_version(W, id(1), 2, at(13)).await.unwrap();
+    absent(deploy(&catalog, W, "live", (1, 2), 14).await);
+    assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap(), moved);
 
-    point(&catalog, W, "live", (2, Number(1)), 15).await.unwrap();
-    let page = PageRequest::default();
-    let changes = catalog.list_endpoint_changes(W, id(10), page).await.unwrap().items;
-    let changes: Vec<_> = changes
-        .iter()
-        .map(|c| (c.number, c.target.model, c.target.version, c.served, c.at))
-        .collect();
-    assert_eq!(
-        changes,
-        [
-            (1, id(1), Number(1), 1, at(10)),
-            (2, id(2), Latest, 1, at(11)),
-            (3, id(2), Number(1), 1, at(15)),
-        ]
-    );
+    let fixed = |size: usize| NewEndpointVersion {
+        endpoint: new(40, "live"),
+        target: EndpointTarget::Fixed { answer_json: "7".repeat(size) },
+        at: at(15),
+    };
+    too_large(catalog.add_endpoint_version(W, fixed(MAX_ENDPOINT_JSON_BYTES + 1)).await);
+    let fixed = catalog.add_endpoint_version(W, fixed(1)).await.unwrap();
+    let serves = Served::Fixed { answer_json: "7".to_owned() };
+    assert_eq!(fixed.versions[2], EndpointVersion { number: 3, created: at(15), serves });
+
+    let remove = async |revision, number| {
+        catalog.remove_endpoint_version(W, id(10), revision, number, at(16)).await
+    };
+    head_moved(remove(2, 3).await);
+    absent(remove(3, 4).await);
+    let left = remove(3, 3).await.unwrap();
+    assert_eq!((left.revision, left.updated, left.versions), (4, at(16), moved.versions));
+    remove(4, 2).await.unwrap();
+    in_use(remove(5, 1).await, &["endpoint `live`, which has no other"]);
+    // A number is never given twice.
+    let again = deploy(&catalog, W, "live", (1, 1), 17).await.unwrap();
+    let numbers: Vec<u32> = again.versions.iter().map(|version| version.number).collect();
+    assert_eq!(numbers, [1, 4]);
+
     catalog.remove_endpoint(W, id(10)).await.unwrap();
     absent(catalog.endpoint_named(W, name("live")).await);
-    absent(catalog.list_endpoint_changes(W, id(10), page).await);
     absent(catalog.remove_endpoint(W, id(10)).await);
-    assert_eq!(catalog.list_endpoints(W, page).await.unwrap().items, []);
+    absent(remove(6, 1).await);
+    assert_eq!(catalog.list_endpoints(W, PageRequest::default()).await.unwrap().items, []);
+}
+
+pub async fn routings_are_replaced_at_their_revision(catalog: Arc<dyn Catalog>) {
+    model(&catalog, W, 1, "m", "f1").await;
+    let made = deploy(&catalog, W, "live", (1, 1), 10).await.unwrap();
+    let set = async |revision, text: &str| {
+        catalog.set_endpoint_routing(W, id(10), revision, text.to_owned(), at(20)).await
+    };
+    let first = set(1, "first").await.unwrap();
+    assert_eq!((first.revision, first.routing_json.as_str()), (2, "first"));
+    assert_eq!((first.updated, &first.versions), (at(20), &made.versions));
+    head_moved(set(1, "late").await);
+    too_large(set(2, &"x".repeat(MAX_ENDPOINT_JSON_BYTES + 1)).await);
+    deploy(&catalog, W, "live", (1, 1), 21).await.unwrap();
+    head_moved(set(2, "late").await);
+    assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap().routing_json, "first");
+    absent(catalog.set_endpoint_routing(W, id(99), 1, String::new(), at(22)).await);
 }
 
 pub async fn endpoints_keep_their_versions_from_removal(catalog: Arc<dyn Catalog>) {
-    use VersionChoice::{Latest, Number};
     for file in ["f1", "f2", "f3"] {
         model(&catalog, W, 1, "m", file).await;
     }
-    point(&catalog, W, "fixed", (1, Number(1)), 10).await.unwrap();
-    point(&catalog, W, "newest", (1, Latest), 11).await.unwrap();
+    deploy(&catalog, W, "first", (1, 1), 10).await.unwrap();
+    deploy(&catalog, W, "first", (1, 3), 11).await.unwrap();
+    deploy(&catalog, W, "second", (1, 3), 12).await.unwrap();
     let remove = async |number| catalog.remove_model_version(W, id(1), number, at(20)).await;
-    in_use(remove(1).await, &["endpoint `fixed`"]);
-    in_use(remove(3).await, &["endpoint `newest`"]);
+    in_use(remove(1).await, &["endpoint `first/1`"]);
+    in_use(remove(3).await, &["endpoint `first/2`", "endpoint `second/1`"]);
     remove(2).await.unwrap();
-    in_use(catalog.remove_model(W, id(1)).await, &["endpoint `fixed`", "endpoint `newest`"]);
-    catalog.remove_endpoint(W, id(11)).await.unwrap();
-    remove(3).await.unwrap();
+    let all = ["endpoint `first/1`", "endpoint `first/2`", "endpoint `second/1`"];
+    in_use(catalog.remove_model(W, id(1)).await, &all);
+    catalog.remove_endpoint_version(W, id(10), 2, 1, at(21)).await.unwrap();
+    remove(1).await.unwrap();
     catalog.remove_endpoint(W, id(10)).await.unwrap();
+    catalog.remove_endpoint(W, id(12)).await.unwrap();
     catalog.remove_model(W, id(1)).await.unwrap();
     assert_eq!(catalog.check().await.unwrap(), [""; 0]);
 }
@@ -162,20 +201,22 @@ pub async fn models_and_endpoints_stay_in_their_workspace(catalog: Arc<dyn Catal
     assert_eq!(catalog.list_models(second, page).await.unwrap().items, []);
     assert_eq!(catalog.list_models(first, page).await.unwrap().items.len(), 1);
 
-    absent(point(&catalog, second, "live", (1, VersionChoice::Latest), 10).await);
+    absent(deploy(&catalog, second, "live", (1, 1), 10).await);
     let theirs = model(&catalog, second, 1, "m", "f2").await;
-    point(&catalog, first, "live", (1, VersionChoice::Latest), 10).await.unwrap();
+    deploy(&catalog, first, "live", (1, 1), 10).await.unwrap();
     absent(catalog.endpoint_named(second, name("live")).await);
-    absent(catalog.list_endpoint_changes(second, id(10), page).await);
+    absent(catalog.set_endpoint_routing(second, id(10), 1, String::new(), at(9)).await);
+    absent(catalog.remove_endpoint_version(second, id(10), 1, 1, at(9)).await);
     absent(catalog.remove_endpoint(second, id(10)).await);
     assert_eq!(catalog.list_endpoints(second, page).await.unwrap().items, []);
-    let live = point(&catalog, second, "live", (1, VersionChoice::Latest), 11).await.unwrap();
-    assert_eq!(live.serves, theirs);
+    let live = deploy(&catalog, second, "live", (1, 1), 11).await.unwrap();
+    assert_eq!(live.latest().serves, Served::Model { name: name("m"), version: theirs });
     // An endpoint keeps only its own workspace's model from removal.
     catalog.remove_endpoint(second, id(11)).await.unwrap();
     catalog.remove_model(second, id(1)).await.unwrap();
     let live = catalog.endpoint_named(first, name("live")).await.unwrap();
-    assert_eq!(live.serves.file, blob("f1"));
+    let Served::Model { version, .. } = &live.latest().serves else { panic!("{live:?}") };
+    assert_eq!(version.file, blob("f1"));
     let new: NewRecord<ModelId> = new(5, "m");
     absent(catalog.add_model_version(id(77), new, model_version("f")).await);
 }

@@ -7,7 +7,7 @@ use corral_types::{BlobHash, WorkspaceId};
 use super::{at, blob, dataset_version, id, model_version, new};
 use crate::{
     BlobOwner, Catalog, CatalogError, DEFAULT_WORKSPACE, EndpointTarget, NewDatasetVersion,
-    NewModelVersion, PointEndpoint, VersionChoice, all_pages,
+    NewEndpointVersion, NewModelVersion, Served, all_pages,
 };
 
 /// Few enough that changes meet each other.
@@ -46,8 +46,8 @@ struct Workspace {
     datasets: BTreeMap<u128, (String, Vec<String>)>,
     /// Name, and of each version its file, or nothing when it was removed.
     models: BTreeMap<u128, (String, Vec<Option<String>>)>,
-    /// By name: id, model, and the version unless it is the latest.
-    endpoints: BTreeMap<String, (u128, u128, Option<u32>)>,
+    /// By name: id, and the model and its version of each version.
+    endpoints: BTreeMap<String, (u128, Vec<(u128, u32)>)>,
     references: BTreeMap<Owner, BTreeSet<String>>,
 }
 
@@ -69,11 +69,8 @@ impl Workspace {
     }
 
     fn is_used(&self, model: u128, number: Option<u32>) -> bool {
-        let latest = self.latest(model);
-        self.endpoints
-            .values()
-            .filter(|(_, target, _)| *target == model)
-            .any(|(_, _, version)| number.is_none() || version.or(latest) == number)
+        let mut served = self.endpoints.values().flat_map(|(_, versions)| versions);
+        served.any(|&(of, version)| of == model && number.is_none_or(|number| number == version))
     }
 }
 
@@ -134,7 +131,7 @@ impl RandomChanges {
             2 => self.remove_dataset(catalog, side).await,
             3 | 4 => self.add_model_version(catalog, side).await,
             5 => self.remove_model(catalog, side).await,
-            6 => self.point_endpoint(catalog, side).await,
+            6 => self.add_endpoint_version(catalog, side).await,
             7 => self.remove_endpoint(catalog, side).await,
             _ => self.change_upload(catalog, side).await,
         };
@@ -181,14 +178,12 @@ impl RandomChanges {
             let endpoints = all_pages(list).await.unwrap();
             let mut found = BTreeMap::new();
             for endpoint in endpoints {
-                let model = endpoint.target.model.as_u128();
-                let version = match endpoint.target.version {
-                    VersionChoice::Latest => None,
-                    VersionChoice::Number(number) => Some(number),
-                };
-                let serves = version.or(expect.latest(model));
-                assert_eq!(Some(endpoint.serves.number), serves, "{context}");
-                found.insert(endpoint.name.to_string(), (endpoint.id.as_u128(), model, version));
+                let served = endpoint.versions.iter().map(|version| match &version.serves {
+                    Served::Model { version, .. } => (version.model.as_u128(), version.number),
+                    Served::Fixed { .. } => panic!("{context}: nothing fixed was deployed"),
+                });
+                let found_here = (endpoint.id.as_u128(), served.collect());
+                found.insert(endpoint.name.to_string(), found_here);
             }
             assert_eq!(found, expect.endpoints, "{context}");
 
@@ -324,16 +319,13 @@ impl RandomChanges {
         }
     }
 
-    async fn point_endpoint(&mut self, catalog: &dyn Catalog, side: usize) -> Step {
+    async fn add_endpoint_version(&mut self, catalog: &dyn Catalog, side: usize) -> Step {
         let (key, text) = (self.random.key(), format!("e{}", self.random.key()));
-        let model = self.random.key();
-        let version = Some(self.random.below(4) as u32).filter(|&number| number > 0);
+        let (model, number) = (self.random.key(), self.random.below(4) as u32);
         let (workspace, state) = &mut self.workspaces[side];
-        let choice = version.map_or(VersionChoice::Latest, VersionChoice::Number);
-        let target = EndpointTarget { model: id(model), version: choice };
-        let wish = PointEndpoint { endpoint: new(key, &text), target, at: at(9) };
-        let answer = catalog.point_endpoint(*workspace, wish).await.map(|_| Vec::new());
-        let number = version.or(state.latest(model)).unwrap_or(0);
+        let target = EndpointTarget::Model { model: id(model), version: number };
+        let new = NewEndpointVersion { endpoint: new(key, &text), target, at: at(9) };
+        let answer = catalog.add_endpoint_version(*workspace, new).await.map(|_| Vec::new());
         let serves = state
             .models
             .get(&model)
@@ -341,12 +333,12 @@ impl RandomChanges {
         if serves.is_none() {
             return (answer, Err(Refusal::NotFound));
         }
-        let there = state.endpoints.get(&text).map(|&(id, _, _)| id);
-        let id_taken = state.endpoints.values().any(|&(id, _, _)| id == key);
-        if there.is_none() && id_taken {
+        let id_taken = state.endpoints.values().any(|&(id, _)| id == key);
+        if !state.endpoints.contains_key(&text) && id_taken {
             return (answer, Err(Refusal::AlreadyExists));
         }
-        state.endpoints.insert(text, (there.unwrap_or(key), model, version));
+        let (_, versions) = state.endpoints.entry(text).or_insert((key, Vec::new()));
+        versions.push((model, number));
         (answer, Ok(Vec::new()))
     }
 
@@ -356,7 +348,7 @@ impl RandomChanges {
         let removed = catalog.remove_endpoint(*workspace, id(key)).await;
         let answer = removed.map(|()| Vec::new());
         let before = state.endpoints.len();
-        state.endpoints.retain(|_, (id, _, _)| *id != key);
+        state.endpoints.retain(|_, (id, _)| *id != key);
         let there = state.endpoints.len() < before;
         (answer, if there { Ok(Vec::new()) } else { Err(Refusal::NotFound) })
     }

@@ -1,17 +1,49 @@
 //! Endpoints: names that send requests to model versions.
+//!
+//! What an endpoint answers with is a version of it, which never changes: a model's version, or
+//! a fixed answer. Which of its versions a request reaches is its routing, a document of the
+//! serving service's own, which is replaced as a whole.
 
 use corral_types::{EndpointId, ModelId, Name, Timestamp, WorkspaceId};
 
 use super::models::ModelVersion;
-use super::{Answer, NewRecord, VersionChoice};
+use super::{Answer, NewRecord};
 use crate::{Page, PageRequest};
 
-/// Where an endpoint sends its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndpointTarget {
-    pub model: ModelId,
-    /// [`VersionChoice::Latest`] follows the model: a new version serves from the moment it exists.
-    pub version: VersionChoice,
+/// The versions that an endpoint keeps: three years of nightly training. They are read and held
+/// in memory together.
+pub const MAX_ENDPOINT_VERSIONS: usize = 1_000;
+
+/// The largest routing document or fixed answer.
+pub const MAX_ENDPOINT_JSON_BYTES: usize = 64 << 10;
+
+/// What a new version of an endpoint shall answer with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointTarget {
+    Model {
+        model: ModelId,
+        version: u32,
+    },
+    /// The same for every request, as a document of the serving service.
+    Fixed {
+        answer_json: String,
+    },
+}
+
+/// What a version of an endpoint answers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    Model { name: Name, version: ModelVersion },
+    Fixed { answer_json: String },
+}
+
+/// A version of an endpoint. It keeps its model's version from removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointVersion {
+    /// Counted from 1, and never given twice.
+    pub number: u32,
+    pub created: Timestamp,
+    pub serves: Served,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,28 +51,26 @@ pub struct EndpointRecord {
     pub id: EndpointId,
     pub name: Name,
     pub created: Timestamp,
-    /// When it was last pointed somewhere.
+    /// When it was last changed.
     pub updated: Timestamp,
-    pub target: EndpointTarget,
-    pub model_name: Name,
-    /// What the target means at the time of asking; never a removed version.
-    pub serves: ModelVersion,
+    /// Goes up with every change.
+    pub revision: u32,
+    /// Empty until it is set for the first time.
+    pub routing_json: String,
+    /// Oldest first; there is always one.
+    pub versions: Vec<EndpointVersion>,
 }
 
-/// One pointing of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointChange {
-    /// Counted from 1.
-    pub number: u32,
-    pub target: EndpointTarget,
-    /// The version that the target meant then.
-    pub served: u32,
-    pub at: Timestamp,
+impl EndpointRecord {
+    /// The newest version.
+    pub fn latest(&self) -> &EndpointVersion {
+        self.versions.last().expect("an endpoint has a version")
+    }
 }
 
-/// The wish to point an endpoint.
+/// The wish for a new version of an endpoint.
 #[derive(Clone, Debug)]
-pub struct PointEndpoint {
+pub struct NewEndpointVersion {
     /// The name decides which endpoint; the id and the creation time are taken where none has it.
     pub endpoint: NewRecord<EndpointId>,
     pub target: EndpointTarget,
@@ -48,14 +78,16 @@ pub struct PointEndpoint {
 }
 
 pub trait EndpointRecords {
-    /// Makes the endpoint or points it elsewhere, at once, and notes it in the history.
+    /// Adds a version, and makes the endpoint if it is not there.
     ///
     /// # Errors
-    /// When the version is not in this workspace, or removed.
-    fn point_endpoint(
+    /// When the model's version is not in this workspace, or removed;
+    /// [`TooLarge`](crate::CatalogError::TooLarge) past [`MAX_ENDPOINT_VERSIONS`] or
+    /// [`MAX_ENDPOINT_JSON_BYTES`].
+    fn add_endpoint_version(
         &self,
         workspace: WorkspaceId,
-        wish: PointEndpoint,
+        new: NewEndpointVersion,
     ) -> Answer<'_, EndpointRecord>;
 
     fn endpoint_named(&self, workspace: WorkspaceId, name: Name) -> Answer<'_, EndpointRecord>;
@@ -66,14 +98,34 @@ pub trait EndpointRecords {
         page: PageRequest,
     ) -> Answer<'_, Page<EndpointRecord>>;
 
-    /// Oldest first.
-    fn list_endpoint_changes(
+    /// Replaces the routing of an endpoint that is at this revision.
+    ///
+    /// # Errors
+    /// [`HeadMoved`](crate::CatalogError::HeadMoved) where it is at another one;
+    /// [`TooLarge`](crate::CatalogError::TooLarge) past [`MAX_ENDPOINT_JSON_BYTES`].
+    fn set_endpoint_routing(
         &self,
         workspace: WorkspaceId,
         id: EndpointId,
-        page: PageRequest,
-    ) -> Answer<'_, Page<EndpointChange>>;
+        revision: u32,
+        routing_json: String,
+        at: Timestamp,
+    ) -> Answer<'_, EndpointRecord>;
 
-    /// Removes an endpoint and its history.
+    /// Removes a version of an endpoint that is at this revision.
+    ///
+    /// # Errors
+    /// [`HeadMoved`](crate::CatalogError::HeadMoved) where it is at another one;
+    /// [`InUse`](crate::CatalogError::InUse) for its only version.
+    fn remove_endpoint_version(
+        &self,
+        workspace: WorkspaceId,
+        id: EndpointId,
+        revision: u32,
+        number: u32,
+        at: Timestamp,
+    ) -> Answer<'_, EndpointRecord>;
+
+    /// Removes an endpoint with all its versions.
     fn remove_endpoint(&self, workspace: WorkspaceId, id: EndpointId) -> Answer<'_, ()>;
 }

@@ -100,7 +100,7 @@ pub trait ModelRecords {
     /// nothing in any workspace refers to any more; none when it was removed before.
     ///
     /// # Errors
-    /// [`InUse`](crate::CatalogError::InUse) while an endpoint sends requests to it.
+    /// [`InUse`](crate::CatalogError::InUse) while a version of an endpoint serves it.
     fn remove_model_version(
         &self,
         workspace: WorkspaceId,
@@ -113,6 +113,6 @@ pub trait ModelRecords {
     /// with the blobs that nothing in any workspace refers to any more.
     ///
     /// # Errors
-    /// [`InUse`](crate::CatalogError::InUse) while an endpoint sends requests to it.
+    /// [`InUse`](crate::CatalogError::InUse) while a version of an endpoint serves it.
     fn remove_model(&self, workspace: WorkspaceId, id: ModelId) -> Answer<'_, Vec<BlobHash>>;
 }

@@ -8,7 +8,7 @@ use super::Outcome;
 const MAX_FINDINGS: usize = 100;
 
 /// What must never be: a question that gives one text for each case, and how to say it.
-const CONTRADICTIONS: [(&str, &str); 7] = [
+const CONTRADICTIONS: [(&str, &str); 8] = [
     (
         "data set without its newest version",
         "SELECT name FROM datasets d WHERE NOT EXISTS (SELECT 1 FROM dataset_versions v
@@ -26,12 +26,17 @@ const CONTRADICTIONS: [(&str, &str); 7] = [
          AND v.removed IS NULL)",
     ),
     (
-        "endpoint without a version to serve",
-        "SELECT e.name FROM endpoints e
-         JOIN models m ON m.workspace = e.workspace AND m.id = e.model
-         WHERE NOT EXISTS (SELECT 1 FROM model_versions v WHERE v.workspace = e.workspace
-         AND v.model = e.model AND v.number = coalesce(e.version, m.latest)
-         AND v.removed IS NULL)",
+        "endpoint without a version",
+        "SELECT name FROM endpoints e WHERE NOT EXISTS (SELECT 1 FROM endpoint_versions v
+         WHERE v.workspace = e.workspace AND v.endpoint = e.id AND v.number <= e.head)",
+    ),
+    (
+        "endpoint version whose model version is removed",
+        "SELECT e.name || '/' || v.number FROM endpoint_versions v
+         JOIN endpoints e ON e.workspace = v.workspace AND e.id = v.endpoint
+         WHERE v.model IS NOT NULL AND NOT EXISTS (SELECT 1 FROM model_versions m
+         WHERE m.workspace = v.workspace AND m.model = v.model AND m.number = v.model_version
+         AND m.removed IS NULL)",
     ),
     (
         "data set version without a reference to its manifest",

@@ -80,19 +80,6 @@ pub(super) fn out_of_range(value: i64) -> rusqlite::Error {
     FromSqlError::OutOfRange(value).into()
 }
 
-/// A version as a column holds it: null for the latest.
-pub(super) fn choice_column(choice: VersionChoice) -> Option<u32> {
-    match choice {
-        VersionChoice::Latest => None,
-        VersionChoice::Number(number) => Some(number),
-    }
-}
-
-pub(super) fn choice(row: &Row<'_>, column: &str) -> rusqlite::Result<VersionChoice> {
-    let number = row.get::<_, Option<u32>>(column)?;
-    Ok(number.map_or(VersionChoice::Latest, VersionChoice::Number))
-}
-
 /// The version as people write it after the name.
 pub(super) fn choice_text(choice: VersionChoice) -> String {
     match choice {

@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4372_726c;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// All steps, in order. One that was released is never changed.
-pub(super) const ALL: [Migration; 2] = [first, model_reports];
+pub(super) const ALL: [Migration; 3] = [first, model_reports, endpoint_versions];
 
 /// The format version that this code reads and writes (SQLite's `user_version`).
 pub const FORMAT_VERSION: u32 = ALL.len() as u32;
@@ -35,6 +35,11 @@ fn first(connection: &Connection) -> rusqlite::Result<()> {
 /// Model versions name their report. Those made before keep theirs as a reference without a name.
 fn model_reports(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("ALTER TABLE model_versions ADD COLUMN report BLOB")
+}
+
+/// Endpoints get versions that never change, and a routing.
+fn endpoint_versions(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("endpoint_versions.sql"))
 }
 
 /// Brings the file to the version after the last step, each step in a transaction of its own.

@@ -106,7 +106,7 @@ pub(super) fn choose(
     })
 }
 
-/// Refuses while endpoints send requests to the version, or to any version.
+/// Refuses while versions of endpoints serve the version, or any version.
 fn require_unused(
     connection: &Connection,
     workspace: WorkspaceId,
@@ -114,19 +114,17 @@ fn require_unused(
     number: Option<u32>,
 ) -> Outcome<()> {
     let mut statement = connection.prepare_cached(
-        "SELECT name, version FROM endpoints WHERE workspace = ?1 AND model = ?2 ORDER BY name",
+        "SELECT e.name, v.number FROM endpoint_versions v
+         JOIN endpoints e ON e.workspace = v.workspace AND e.id = v.endpoint
+         WHERE v.workspace = ?1 AND v.model = ?2 AND (?3 IS NULL OR v.model_version = ?3)
+         ORDER BY e.name, v.number",
     )?;
-    let endpoints = statement
-        .query_map([id_bytes(workspace), id_bytes(model.id)], |row| {
-            Ok((row.get::<_, String>("name")?, row.get::<_, Option<u32>>("version")?))
+    let by = statement
+        .query_map(params![id_bytes(workspace), id_bytes(model.id), number], |row| {
+            let (name, number): (String, u32) = (row.get("name")?, row.get("number")?);
+            Ok(format!("endpoint `{name}/{number}`"))
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    let latest = model.latest.as_ref().map(|version| version.number);
-    let by: Vec<String> = endpoints
-        .into_iter()
-        .filter(|(_, version)| number.is_none() || version.or(latest) == number)
-        .map(|(name, _)| format!("endpoint `{name}`"))
-        .collect();
     if by.is_empty() {
         return Ok(());
     }
