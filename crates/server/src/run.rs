@@ -138,7 +138,7 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     };
     let jobs = JobsService::start(jobs_options, ports)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let serving = Arc::new(Serving::open(catalog.clone(), blobs.clone(), cores).await?);
+    let serving = Serving::open(catalog.clone(), blobs.clone(), cores).await?;
     Ok(App {
         datasets: Datasets::new(catalog.clone(), blobs.clone()),
         taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),

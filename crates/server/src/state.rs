@@ -28,7 +28,7 @@ pub struct App {
     pub datasets: Datasets,
     pub taxonomies: Taxonomies,
     pub jobs: Arc<JobsService>,
-    pub serving: Arc<Serving>,
+    pub serving: Serving,
     pub tokens: Tokens,
     pub metrics: MetricsPage,
 }

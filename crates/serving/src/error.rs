@@ -4,9 +4,76 @@ use corral_blobs::BlobError;
 use corral_catalog::CatalogError;
 use corral_classifier::{ModelError, PredictError};
 use corral_encoder::EncoderError;
-use corral_types::{BlobHash, ErrorKind, Explain};
+use corral_types::{BlobHash, ErrorKind, Explain, NameError};
 
+use crate::fixed::MAX_FIXED_LABELS;
 use crate::predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K};
+use crate::routing::{MAX_ALIASES, MAX_SHARES};
+
+/// Why a routing cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    #[error("there is no version `{0}` of the endpoint")]
+    NoVersion(String),
+    #[error("the endpoint has no alias `{name}`")]
+    NoAlias { name: String, known: Vec<String> },
+    #[error("`{0}` cannot be an alias: it stands for something else")]
+    Alias(String),
+    #[error(transparent)]
+    Name(NameError),
+    #[error("an endpoint has at most {MAX_ALIASES} aliases")]
+    TooManyAliases,
+    #[error("a split has 1 to {MAX_SHARES} sides, and this one {found}")]
+    Shares { found: usize },
+    #[error("no side of the split has a weight above 0")]
+    NoWeight,
+    #[error("a mirror's share is {0}; it is above 0 and at most 1")]
+    MirrorShare(f64),
+    #[error("it is not clear which version the canary takes over from")]
+    CanaryFrom,
+    #[error("version {0} cannot take over from itself")]
+    CanaryOfItself(u32),
+    #[error(
+        "the steps of a canary are 1 to {MAX_SHARES} percentages between 0 and 100, each above \
+         the one before"
+    )]
+    CanarySteps,
+    #[error("a canary answers at least one request a step, and stands on one of its steps")]
+    CanaryRequests,
+    #[error("the bound `{field}` of a canary is {found}, out of its range")]
+    Bound { field: &'static str, found: f64 },
+    #[error("the endpoint's traffic was changed meanwhile")]
+    MovedOn,
+}
+
+impl Explain for RoutingError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoVersion(_) | Self::NoAlias { .. } => ErrorKind::NotFound,
+            Self::TooManyAliases => ErrorKind::TooLarge,
+            Self::MovedOn => ErrorKind::Conflict,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoVersion(_) => {
+                Some("`corral endpoint show NAME` lists the versions there are".to_owned())
+            }
+            Self::NoAlias { known, .. } if known.is_empty() => {
+                Some("it has none; `corral endpoint alias NAME ALIAS VERSION` makes one".to_owned())
+            }
+            Self::NoAlias { known, .. } => Some(format!("it has {}", known.join(", "))),
+            Self::CanaryFrom => Some("name it as `from`".to_owned()),
+            Self::Alias(_) => Some("choose a word such as `stable`".to_owned()),
+            Self::TooManyAliases => Some("remove one first".to_owned()),
+            Self::Bound { field: "latency_ratio", .. } => Some("it is at least 1".to_owned()),
+            Self::Bound { .. } => Some("it is from 0 to 1".to_owned()),
+            _ => None,
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
@@ -36,16 +103,33 @@ pub enum ServingError {
     Catalog(#[from] CatalogError),
     #[error("the prediction was cut off")]
     CutOff,
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    #[error("read {what} of the endpoint `{endpoint}`")]
+    Unreadable {
+        endpoint: String,
+        what: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the endpoint version `{name}` gets requests by {by}")]
+    VersionInUse { name: String, by: String },
+    #[error("a fixed answer has at most {MAX_FIXED_LABELS} classes, and this one {found}")]
+    TooManyFixedLabels { found: usize },
 }
 
 impl Explain for ServingError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoEndpoint { .. } => ErrorKind::NotFound,
-            Self::TooManyTexts { .. } | Self::TextTooLong { .. } => ErrorKind::TooLarge,
+            Self::TooManyTexts { .. }
+            | Self::TextTooLong { .. }
+            | Self::TooManyFixedLabels { .. } => ErrorKind::TooLarge,
+            Self::Routing(error) => error.kind(),
+            Self::Unreadable { .. } => ErrorKind::DataLoss,
             Self::TopK { .. } | Self::Probability { .. } => ErrorKind::Invalid,
             Self::Busy { .. } => ErrorKind::Exhausted,
-            Self::EncoderMissing { .. } => ErrorKind::Conflict,
+            Self::EncoderMissing { .. } | Self::VersionInUse { .. } => ErrorKind::Conflict,
             Self::Predict(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Encoder(error) => error.kind(),
@@ -70,7 +154,13 @@ impl Explain for ServingError {
             Self::Encoder(error) => error.hint(),
             Self::Blob(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
-            Self::TopK { .. } | Self::Probability { .. } | Self::CutOff => None,
+            Self::Routing(error) => error.hint(),
+            Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
+            Self::Unreadable { .. } => Some("restore a backup with `corral restore`".to_owned()),
+            Self::TopK { .. }
+            | Self::Probability { .. }
+            | Self::TooManyFixedLabels { .. }
+            | Self::CutOff => None,
         }
     }
 }

@@ -1,18 +1,32 @@
 //! Endpoints: names that send prediction requests to model versions.
 //!
+//! An endpoint has versions that never change, aliases that move between them, and a traffic
+//! that says which version answers a request that names none: the newest, a fixed one, several
+//! by their shares, or a canary that takes over step by step.
+//!
 //! All endpoints of all workspaces are held in memory, so that a request touches neither the
 //! catalog nor a file before its model; every change goes to the catalog first.
 
+mod canary;
 mod error;
+mod fixed;
 mod opened;
 mod predict;
+mod route;
+mod routing;
 mod service;
 
+pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;
-pub use error::ServingError;
+pub use error::{RoutingError, ServingError};
+pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use opened::Opened;
 pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K, Question, Scored};
-pub use service::{Answered, Serving};
+pub use routing::{
+    Canary, CanaryEnd, MAX_ALIASES, MAX_SHARES, Mirror, Routing, Selector, Share, SplitBy, Traffic,
+    alias,
+};
+pub use service::{Answered, Deployment, Endpoint, Serving};
 
 use corral_telemetry::{Metric, MetricKind};
 
@@ -37,5 +51,13 @@ pub const LATENCY: Metric = Metric {
     description: "time to answer a prediction request, waiting for a core included",
 };
 
+/// Requests that a mirror was to answer too, by what came of it: label `outcome`, `same`, `other`,
+/// `failed` or `dropped`.
+pub const MIRRORED: Metric = Metric {
+    name: "corral_mirrored_requests_total",
+    kind: MetricKind::Counter,
+    description: "requests copied to a mirror by outcome",
+};
+
 /// Every metric of this crate.
-pub const METRICS: &[Metric] = &[REQUESTS, TEXTS, LATENCY];
+pub const METRICS: &[Metric] = &[REQUESTS, TEXTS, LATENCY, MIRRORED];

@@ -33,6 +33,8 @@ const MAX_WAITING: usize = 256;
 /// What is asked of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Question {
+    /// What decides the side of a split by key.
+    pub key: Option<String>,
     pub texts: Vec<String>,
     pub top_k: u32,
     pub threshold: Option<f32>,
@@ -60,6 +62,21 @@ pub struct Scored {
     pub id: String,
     pub name: String,
     pub probability: f32,
+}
+
+impl Default for Question {
+    /// Asks for the likeliest class of no text.
+    fn default() -> Self {
+        Self {
+            key: None,
+            texts: Vec::new(),
+            top_k: 1,
+            threshold: None,
+            prefix: None,
+            back_off: None,
+            refusals: Refusals::Apply,
+        }
+    }
 }
 
 impl Question {

@@ -1,4 +1,4 @@
-//! Deploying and asking endpoints.
+//! Deploying, changing and asking endpoints.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,53 +6,91 @@ use std::time::Instant;
 
 use corral_blobs::BlobStore;
 use corral_catalog::{
-    Catalog, CatalogError, EndpointRecord, EndpointTarget, NewRecord, Page, PageRequest,
-    PointEndpoint, VersionChoice, all_pages,
+    Catalog, CatalogError, EndpointRecord, EndpointTarget, NewEndpointVersion, NewRecord, Page,
+    PageRequest, VersionChoice, all_pages,
 };
-use corral_types::{BlobHash, Caller, EndpointId, Explain, Name, Timestamp, WorkspaceId, nearest};
+use corral_types::{Caller, EndpointId, ErrorKind, Explain, Name, Timestamp, WorkspaceId, nearest};
+use tokio::sync::Semaphore;
 
+use crate::canary::Verdict;
+use crate::fixed::FixedAnswer;
 use crate::predict::Cores;
-use crate::{Answer, LATENCY, Opened, Question, REQUESTS, ServingError, TEXTS};
+use crate::route::{Route, Serves};
+use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
+use crate::{
+    Answer, LATENCY, MIRRORED, Opened, Question, REQUESTS, RoutingError, ServingError, TEXTS,
+};
 
-/// Where an endpoint sends its requests, ready to be followed.
-#[derive(Debug)]
-struct Route {
-    model: Name,
-    version: u32,
-    file: BlobHash,
-    encoder: Option<BlobHash>,
-}
+/// Questions that wait for a mirror's answer at once, of all endpoints together. Those beyond are
+/// not mirrored: whoever asked shall not wait for what is thrown away.
+const MAX_MIRRORED: usize = 64;
 
-impl From<&EndpointRecord> for Route {
-    fn from(record: &EndpointRecord) -> Self {
-        Self {
-            model: record.model_name.clone(),
-            version: record.serves.number,
-            file: record.serves.file,
-            encoder: record.serves.encoder,
-        }
-    }
-}
+/// How often a change is made again on an endpoint that moved on meanwhile.
+const CHANGE_ATTEMPTS: usize = 16;
 
 /// The answer to a question, and what gave it.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    pub model: Name,
-    pub version: u32,
+    /// The version of the endpoint.
+    pub endpoint_version: u32,
+    /// The model and its version; none where the answer is fixed.
+    pub model: Option<(Name, u32)>,
     /// One for each text.
     pub predictions: Vec<Answer>,
 }
 
-/// The service behind endpoints.
+/// What a deployment shall answer with.
+#[derive(Clone, Debug)]
+pub enum Deployment {
+    /// A version of a model, the newest where none is named.
+    Model {
+        name: Name,
+        version: Option<u32>,
+    },
+    Fixed(FixedAnswer),
+}
+
+/// An endpoint, and its routing read.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub record: EndpointRecord,
+    pub routing: Routing,
+}
+
+impl Endpoint {
+    fn read(record: EndpointRecord) -> Result<Self, ServingError> {
+        let unreadable = |source| ServingError::Unreadable {
+            endpoint: record.name.to_string(),
+            what: "the routing",
+            source,
+        };
+        let routing = Routing::parse(&record.routing_json).map_err(unreadable)?;
+        Ok(Self { record, routing })
+    }
+
+    /// The numbers of its versions, oldest first.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.record.versions.iter().map(|version| version.number).collect()
+    }
+}
+
+/// The service behind endpoints. Clones share it.
+#[derive(Clone)]
 pub struct Serving {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     catalog: Arc<dyn Catalog>,
     opened: Opened,
     cores: Cores,
     routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
+    mirrored: Arc<Semaphore>,
 }
 
 impl Serving {
-    /// Reads every endpoint from the catalog; `cores` predictions run at once.
+    /// Reads every endpoint from the catalog; `cores` predictions run at once. One whose routing is
+    /// damaged is left out, and said in the log: the others shall answer.
     ///
     /// # Errors
     /// When the catalog cannot be read.
@@ -64,68 +102,93 @@ impl Serving {
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
-            let named =
-                endpoints.iter().map(|record| (record.name.clone(), Arc::new(Route::from(record))));
-            routes.insert(workspace.id, named.collect());
+            let own = routes.entry(workspace.id).or_default();
+            for record in &endpoints {
+                match Route::of(record) {
+                    Ok(route) => drop(own.insert(record.name.clone(), Arc::new(route))),
+                    Err(error) => {
+                        tracing::error!(endpoint = %record.name, %error, "an endpoint is left out");
+                    }
+                }
+            }
         }
-        Ok(Self {
+        let shared = Shared {
             catalog,
             opened: Opened::new(blobs),
             cores: Cores::new(cores),
             routes: RwLock::new(routes),
-        })
+            mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Points an endpoint at a model version, making the endpoint if it is not there. The
-    /// model and its encoder are opened first: what cannot answer is not deployed.
+    /// Adds a version to an endpoint, making the endpoint if it is not there, and points an alias
+    /// at it if one is named. A model and its encoder are opened first: what cannot answer is
+    /// not deployed.
     ///
     /// # Errors
-    /// When the model, its version or its encoder is not there, or cannot be opened.
+    /// When the model, its version or its encoder is not there, or cannot be opened; when the
+    /// fixed answer is none.
     pub async fn deploy(
         &self,
         caller: &Caller,
-        endpoint: Name,
-        model: Name,
+        name: Name,
+        deployment: Deployment,
+        alias: Option<Name>,
+    ) -> Result<Endpoint, ServingError> {
+        let target = match deployment {
+            Deployment::Model { name, version } => {
+                self.openable_model(caller, name, version).await?
+            }
+            Deployment::Fixed(answer) => {
+                answer.check()?;
+                let answer_json = serde_json::to_string(&answer).expect("plain fields");
+                EndpointTarget::Fixed { answer_json }
+            }
+        };
+        let now = Timestamp::now();
+        let endpoint = NewRecord { id: EndpointId::generate(), name: name.clone(), created: now };
+        let new = NewEndpointVersion { endpoint, target, at: now };
+        let record = self.shared.catalog.add_endpoint_version(caller.workspace, new).await?;
+        let number = record.latest().number;
+        self.install(caller.workspace, &record)?;
+        let Some(alias) = alias else { return Endpoint::read(record) };
+        self.change(caller, name, |routing, _| {
+            routing.aliases.insert(alias.clone(), number);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A model's version that can be opened, with its encoder.
+    async fn openable_model(
+        &self,
+        caller: &Caller,
+        name: Name,
         version: Option<u32>,
-    ) -> Result<EndpointRecord, ServingError> {
+    ) -> Result<EndpointTarget, ServingError> {
+        let Shared { catalog, opened, .. } = &*self.shared;
         let choice = version.map_or(VersionChoice::Latest, VersionChoice::Number);
-        let record = self.catalog.model_named(caller.workspace, model).await?;
-        let version = self.catalog.model_version(caller.workspace, record.id, choice).await?;
-        let opened = self.opened.model(version.file)?;
-        if let Some(need) = opened.encoder() {
-            let installed = self.catalog.encoder(caller.workspace, need.hash).await;
+        let record = catalog.model_named(caller.workspace, name).await?;
+        let version = catalog.model_version(caller.workspace, record.id, choice).await?;
+        let model = opened.model(version.file)?;
+        if let Some(need) = model.encoder() {
+            let installed = catalog.encoder(caller.workspace, need.hash).await;
             installed.map_err(|error| match error {
                 CatalogError::NotFound { .. } => {
                     ServingError::EncoderMissing { name: need.name.clone(), hash: need.hash }
                 }
                 error => ServingError::Catalog(error),
             })?;
-            self.opened.encoder(need.hash)?;
+            opened.encoder(need.hash)?;
         }
-        let now = Timestamp::now();
-        let wish = PointEndpoint {
-            endpoint: NewRecord { id: EndpointId::generate(), name: endpoint, created: now },
-            target: EndpointTarget {
-                model: record.id,
-                version: VersionChoice::Number(version.number),
-            },
-            at: now,
-        };
-        let record = self.catalog.point_endpoint(caller.workspace, wish).await?;
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let routes = routes.entry(caller.workspace).or_default();
-        routes.insert(record.name.clone(), Arc::new(Route::from(&record)));
-        Ok(record)
+        Ok(EndpointTarget::Model { model: record.id, version: version.number })
     }
 
     /// # Errors
     /// When there is no such endpoint in the caller's workspace.
-    pub async fn endpoint(
-        &self,
-        caller: &Caller,
-        name: Name,
-    ) -> Result<EndpointRecord, ServingError> {
-        Ok(self.catalog.endpoint_named(caller.workspace, name).await?)
+    pub async fn endpoint(&self, caller: &Caller, name: Name) -> Result<Endpoint, ServingError> {
+        Endpoint::read(self.shared.catalog.endpoint_named(caller.workspace, name).await?)
     }
 
     /// # Errors
@@ -134,36 +197,127 @@ impl Serving {
         &self,
         caller: &Caller,
         page: PageRequest,
-    ) -> Result<Page<EndpointRecord>, ServingError> {
-        Ok(self.catalog.list_endpoints(caller.workspace, page).await?)
+    ) -> Result<Page<Endpoint>, ServingError> {
+        let page = self.shared.catalog.list_endpoints(caller.workspace, page).await?;
+        let items = page.items.into_iter().map(Endpoint::read).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: page.next })
     }
 
-    /// Removes an endpoint; the model stays.
+    /// Changes the routing of an endpoint at once; `change` is handed the numbers of its versions
+    /// too, and runs again where the endpoint moved on meanwhile.
+    ///
+    /// # Errors
+    /// When there is no such endpoint, the change fails, or it names what is not there.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        name: Name,
+        change: impl Fn(&mut Routing, &[u32]) -> Result<(), RoutingError> + Send + Sync,
+    ) -> Result<Endpoint, ServingError> {
+        self.change_routing(caller.workspace, name, change).await
+    }
+
+    async fn change_routing(
+        &self,
+        workspace: WorkspaceId,
+        name: Name,
+        change: impl Fn(&mut Routing, &[u32]) -> Result<(), RoutingError> + Send + Sync,
+    ) -> Result<Endpoint, ServingError> {
+        let catalog = &self.shared.catalog;
+        let mut attempts = 0;
+        loop {
+            let record = catalog.endpoint_named(workspace, name.clone()).await?;
+            let mut endpoint = Endpoint::read(record)?;
+            let numbers = endpoint.numbers();
+            change(&mut endpoint.routing, &numbers)?;
+            endpoint.routing.check(&numbers)?;
+            let json = serde_json::to_string(&endpoint.routing).expect("plain fields");
+            let EndpointRecord { id, revision, .. } = endpoint.record;
+            let now = Timestamp::now();
+            attempts += 1;
+            match catalog.set_endpoint_routing(workspace, id, revision, json, now).await {
+                Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
+                changed => {
+                    let record = changed?;
+                    self.install(workspace, &record)?;
+                    return Endpoint::read(record);
+                }
+            }
+        }
+    }
+
+    /// Removes a version that nothing is sent to.
+    ///
+    /// # Errors
+    /// When there is no such version, or something still sends requests to it.
+    pub async fn remove_version(
+        &self,
+        caller: &Caller,
+        name: Name,
+        number: u32,
+    ) -> Result<Endpoint, ServingError> {
+        let catalog = &self.shared.catalog;
+        let endpoint = self.endpoint(caller, name).await?;
+        let numbers = endpoint.numbers();
+        let by = endpoint.routing.use_of(number, &numbers);
+        if let Some(by) = by.filter(|_| numbers.len() > 1) {
+            let name = format!("{}/{number}", endpoint.record.name);
+            return Err(ServingError::VersionInUse { name, by });
+        }
+        let EndpointRecord { id, revision, .. } = endpoint.record;
+        let now = Timestamp::now();
+        let removed =
+            catalog.remove_endpoint_version(caller.workspace, id, revision, number, now).await?;
+        self.install(caller.workspace, &removed)?;
+        Endpoint::read(removed)
+    }
+
+    /// Removes an endpoint with its versions; models stay.
     ///
     /// # Errors
     /// When there is no such endpoint in the caller's workspace.
     pub async fn remove(&self, caller: &Caller, name: Name) -> Result<(), ServingError> {
-        let record = self.catalog.endpoint_named(caller.workspace, name).await?;
-        self.catalog.remove_endpoint(caller.workspace, record.id).await?;
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes.entry(caller.workspace).or_default().remove(&record.name);
+        let catalog = &self.shared.catalog;
+        let record = catalog.endpoint_named(caller.workspace, name).await?;
+        catalog.remove_endpoint(caller.workspace, record.id).await?;
+        let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let own = routes.entry(caller.workspace).or_default();
+        if own.get(&record.name).is_some_and(|route| route.endpoint == record.id) {
+            own.remove(&record.name);
+        }
         Ok(())
     }
 
-    /// Asks an endpoint.
+    /// Lets requests follow a record from now on, unless they follow a later one already.
+    fn install(&self, workspace: WorkspaceId, record: &EndpointRecord) -> Result<(), ServingError> {
+        let route = Arc::new(Route::of(record)?);
+        let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let own = routes.entry(workspace).or_default();
+        // Ids sort by time: an endpoint that was made anew is later, whatever its revision.
+        let is_later = own.get(&route.name).is_none_or(|there| {
+            (there.endpoint.as_u128(), there.revision) < (route.endpoint.as_u128(), route.revision)
+        });
+        if is_later {
+            own.insert(route.name.clone(), route);
+        }
+        Ok(())
+    }
+
+    /// Asks an endpoint: the version that is named, else the one that its traffic leads to.
     ///
     /// # Errors
-    /// When the endpoint is not there, the question passes a limit, the model cannot answer
-    /// it, or too many requests are waiting.
+    /// When the endpoint or the version is not there, the question passes a limit, the model
+    /// cannot answer it, or too many requests are waiting.
     pub async fn predict(
         &self,
         caller: &Caller,
         endpoint: &Name,
+        version: Option<&Selector>,
         question: Question,
     ) -> Result<Answered, ServingError> {
         let begun = Instant::now();
         let texts = question.texts.len() as u64;
-        let answered = self.answer(caller, endpoint, question).await;
+        let answered = self.answer(caller, endpoint, version, question).await;
         let outcome = answered.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         metrics::counter!(REQUESTS.name, "outcome" => outcome).increment(1);
         if answered.is_ok() {
@@ -177,18 +331,100 @@ impl Serving {
         &self,
         caller: &Caller,
         endpoint: &Name,
+        version: Option<&Selector>,
         question: Question,
     ) -> Result<Answered, ServingError> {
         question.check()?;
         let route = self.route(caller.workspace, endpoint)?;
-        let model = self.opened.model(route.file)?;
-        let encoder = route.encoder.map(|file| self.opened.encoder(file)).transpose()?;
-        let predictions = self.cores.answer(model, encoder, question).await?;
-        Ok(Answered { model: route.model.clone(), version: route.version, predictions })
+        let number = route.pick(version, question.key.as_deref())?;
+        let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
+        let begun = Instant::now();
+        let answered = self.shared.ask(route.version(number), question).await;
+        let micros = begun.elapsed().as_micros() as u64;
+        if is_verdict_on_version(&answered)
+            && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)
+        {
+            self.follow(caller.workspace, &route, canary, verdict);
+        }
+        let predictions = answered?;
+        if let Some((to, question)) = mirror {
+            self.mirror(caller.workspace, &route, (number, &predictions), to, question);
+        }
+        let model = match route.version(number) {
+            Serves::Model { name, version, .. } => Some((name.clone(), *version)),
+            Serves::Fixed(_) => None,
+        };
+        Ok(Answered { endpoint_version: number, model, predictions })
+    }
+
+    /// Asks another version in the background, compares its answers and throws them away.
+    fn mirror(
+        &self,
+        workspace: WorkspaceId,
+        route: &Arc<Route>,
+        (number, answers): (u32, &[Answer]),
+        to: u32,
+        question: Question,
+    ) {
+        let count = |outcome: &'static str| {
+            metrics::counter!(MIRRORED.name, "outcome" => outcome).increment(1);
+        };
+        let Ok(permit) = self.shared.mirrored.clone().try_acquire_owned() else {
+            return count("dropped");
+        };
+        let firsts: Vec<Option<String>> = answers.iter().map(first_class).collect();
+        let (serving, route) = (self.clone(), route.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mirrored = serving.shared.ask(route.version(to), question).await;
+            let theirs = match &mirrored {
+                Ok(answers) => answers,
+                Err(error) => {
+                    count("failed");
+                    tracing::warn!(endpoint = %route.name, version = to, %error, "mirror failed");
+                    return;
+                }
+            };
+            let pairs = firsts.iter().zip(theirs);
+            let agreed = pairs.filter(|(ours, theirs)| **ours == first_class(theirs)).count();
+            let texts = firsts.len();
+            count(if agreed == texts { "same" } else { "other" });
+            tracing::debug!(endpoint = %route.name, version = to, texts, agreed, "mirrored");
+            if let Some((canary, verdict)) = route.compared(number, texts as u32, agreed as u32) {
+                serving.follow(workspace, &route, canary, verdict);
+            }
+        });
+    }
+
+    /// Does what a canary's requests have shown to be right.
+    fn follow(&self, workspace: WorkspaceId, route: &Route, canary: &Canary, verdict: Verdict) {
+        if verdict == Verdict::Wait {
+            return;
+        }
+        let (serving, name, seen) = (self.clone(), route.name.clone(), canary.clone());
+        tokio::spawn(async move {
+            let moved = serving.change_routing(workspace, name.clone(), |routing, _| {
+                // Whoever changed the traffic meanwhile, people or another request, has the word.
+                if routing.traffic == Traffic::Canary(seen.clone()) {
+                    decide(routing, &seen, verdict);
+                    Ok(())
+                } else {
+                    Err(RoutingError::MovedOn)
+                }
+            });
+            let (from, to) = (seen.from, seen.to);
+            match moved.await {
+                Ok(_) => tracing::info!(endpoint = %name, from, to, ?verdict, "canary"),
+                Err(ServingError::Routing(RoutingError::MovedOn)) => {}
+                Err(error) => {
+                    tracing::error!(endpoint = %name, from, to, %error, "the canary cannot move");
+                }
+            }
+        });
     }
 
     fn route(&self, workspace: WorkspaceId, name: &Name) -> Result<Arc<Route>, ServingError> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let routes = self.shared.routes.read().unwrap_or_else(PoisonError::into_inner);
         let own = routes.get(&workspace);
         own.and_then(|own| own.get(name)).cloned().ok_or_else(|| {
             let names = own.into_iter().flat_map(HashMap::keys).map(Name::as_str);
@@ -198,4 +434,47 @@ impl Serving {
             }
         })
     }
+}
+
+impl Shared {
+    async fn ask(&self, serves: &Serves, question: Question) -> Result<Vec<Answer>, ServingError> {
+        match serves {
+            Serves::Fixed(answer) => Ok(answer.answer(&question)),
+            Serves::Model { file, encoder, .. } => {
+                let model = self.opened.model(*file)?;
+                let encoder = encoder.map(|file| self.opened.encoder(file)).transpose()?;
+                self.cores.answer(model, encoder, question).await
+            }
+        }
+    }
+}
+
+/// Whether what a request came to tells something of the version: a question that is wrong, and
+/// cores that are taken, do not.
+fn is_verdict_on_version(answered: &Result<Vec<Answer>, ServingError>) -> bool {
+    answered.as_ref().err().is_none_or(|error| {
+        matches!(error.kind(), ErrorKind::Internal | ErrorKind::DataLoss | ErrorKind::Unavailable)
+    })
+}
+
+fn first_class(answer: &Answer) -> Option<String> {
+    answer.scored.first().map(|scored| scored.id.clone())
+}
+
+/// What becomes of the routing when a canary's step is over.
+fn decide(routing: &mut Routing, canary: &Canary, verdict: Verdict) {
+    let Canary { from, to, .. } = *canary;
+    let gone_back = match verdict {
+        Verdict::Wait => return,
+        Verdict::Advance if canary.step + 1 < canary.steps.len() => {
+            let step = canary.step + 1;
+            routing.traffic = Traffic::Canary(Canary { step, ..canary.clone() });
+            return;
+        }
+        Verdict::Advance => None,
+        Verdict::GoBack(why) => Some(why),
+    };
+    let stays = if gone_back.is_some() { from } else { to };
+    routing.traffic = Traffic::To { version: Selector::Version(stays) };
+    routing.last_canary = Some(CanaryEnd { from, to, gone_back, at: Timestamp::now() });
 }

@@ -69,9 +69,9 @@ enum Command {
     /// Look at, export and import models
     #[command(subcommand)]
     Model(model::ModelCommand),
-    /// Point an endpoint at a model
+    /// Make a model, or a fixed answer, an endpoint's next version
     Deploy(endpoint::DeployArgs),
-    /// Look at and remove endpoints
+    /// Look at endpoints, lead their traffic, remove them
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
     /// Ask an endpoint or a model file for predictions

@@ -20,7 +20,7 @@ const TEXTS_PER_REQUEST: usize = 256;
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// The endpoint to ask; with --model, the first text
+    /// The endpoint to ask, or NAME/VERSION or NAME/ALIAS; with --model, the first text
     #[arg(required_unless_present = "model")]
     endpoint: Option<String>,
     /// The texts; one a line from standard input when absent
@@ -47,6 +47,9 @@ pub struct PredictArgs {
     /// Name classes also for texts that the model takes for none of them
     #[arg(long)]
     answer_all: bool,
+    /// Decides the side of a split by key: the same key gets answers of the same version
+    #[arg(long, conflicts_with = "model")]
+    key: Option<String>,
 }
 
 pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
@@ -66,16 +69,19 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
         (None, Some(endpoint)) => {
             let client = context.client()?;
             let mut whole: Option<PredictAnswer> = None;
+            let mut path = vec!["v1", "endpoints"];
+            path.extend(endpoint.splitn(2, '/'));
+            path.push("predict");
             for texts in texts.chunks(TEXTS_PER_REQUEST) {
-                let request =
-                    client.post(&["v1", "endpoints", endpoint, "predict"]).json(&PredictRequest {
-                        texts: texts.to_vec(),
-                        top_k: Some(args.top_k),
-                        threshold: args.threshold,
-                        prefix: args.prefix.clone(),
-                        back_off: args.back_off,
-                        answer_all: args.answer_all,
-                    });
+                let request = client.post(&path).json(&PredictRequest {
+                    texts: texts.to_vec(),
+                    top_k: Some(args.top_k),
+                    threshold: args.threshold,
+                    prefix: args.prefix.clone(),
+                    back_off: args.back_off,
+                    answer_all: args.answer_all,
+                    key: args.key.clone(),
+                });
                 let answer: PredictAnswer = client.json(request).await?;
                 match &mut whole {
                     None => whole = Some(answer),
@@ -127,8 +133,9 @@ fn predict_here(
     let predictions =
         predictions.iter().map(|prediction| Prediction::of(&model, prediction, args.threshold));
     Ok(PredictAnswer {
-        model: path.display().to_string(),
-        version: 0,
+        model: Some(path.display().to_string()),
+        version: None,
+        endpoint_version: None,
         predictions: predictions.collect(),
     })
 }

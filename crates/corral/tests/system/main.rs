@@ -4,6 +4,7 @@
 
 mod crash;
 mod end_to_end;
+mod endpoints;
 mod http;
 mod jobs;
 mod search;

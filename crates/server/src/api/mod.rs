@@ -5,16 +5,20 @@
 
 mod admin;
 mod datasets;
+mod endpoints;
 mod error;
 mod jobs;
 mod models;
+mod predictions;
 mod taxonomies;
 
 pub use admin::*;
 pub use datasets::*;
+pub use endpoints::*;
 pub use error::*;
 pub use jobs::*;
 pub use models::*;
+pub use predictions::*;
 pub use taxonomies::*;
 
 use serde::{Deserialize, Serialize};

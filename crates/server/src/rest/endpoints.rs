@@ -3,15 +3,19 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use corral_catalog::EndpointRecord;
-use corral_serving::{Question, Refusals};
+use corral_serving::{Deployment, Endpoint, Mirror, Question, Refusals, RoutingError, Selector};
+use corral_types::{Caller, ErrorKind, Failure};
 
-use super::answer::{Answer, Body, Query, name, page_of, page_request, time, versioned};
+use super::answer::{Answer, ApiError, Body, Query, name, page_of, page_request, versioned};
 use crate::api::{
-    DeployRequest, EndpointDetail, Page, PageQuery, PredictAnswer, PredictRequest, Prediction,
+    AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, MirrorBody, Page, PageQuery,
+    PredictAnswer, PredictRequest, Prediction, TrafficBody,
 };
 use crate::auth::{Asker, Reader, Writer};
 use crate::state::App;
+
+/// The longest key of a request.
+const MAX_KEY_BYTES: usize = 256;
 
 /// The endpoints of the workspace.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(PageQuery),
@@ -33,11 +37,11 @@ pub async fn show(
     Reader(caller): Reader,
     Path(text): Path<String>,
 ) -> Answer<Json<EndpointDetail>> {
-    let record = app.serving.endpoint(&caller, name(&text)?).await?;
-    Ok(Json(detail(&record)))
+    shown(app.serving.endpoint(&caller, name(&text)?).await?)
 }
 
-/// Points an endpoint at a model version; makes the endpoint if it is not there.
+/// Adds a version to an endpoint; makes the endpoint if it is not there. It gets the endpoint's
+/// requests at once, unless its traffic was led elsewhere.
 #[utoipa::path(put, path = "/v1/endpoints/{name}", tag = "endpoints",
     params(("name" = String, Path)), request_body = DeployRequest,
     responses((status = 200, body = EndpointDetail)))]
@@ -47,12 +51,19 @@ pub async fn deploy(
     Path(text): Path<String>,
     Body(request): Body<DeployRequest>,
 ) -> Answer<Json<EndpointDetail>> {
-    let (model, version) = versioned(&request.model)?;
-    let record = app.serving.deploy(&caller, name(&text)?, model, version).await?;
-    Ok(Json(detail(&record)))
+    let deployment = match (request.model, request.answer) {
+        (Some(model), None) => {
+            let (name, version) = versioned(&model)?;
+            Deployment::Model { name, version }
+        }
+        (None, Some(labels)) => Deployment::Fixed(FixedLabelBody::answer(labels)),
+        _ => return Err(invalid("a version answers with a `model` or with an `answer`")),
+    };
+    let alias = request.alias.as_deref().map(corral_serving::alias).transpose()?;
+    shown(app.serving.deploy(&caller, name(&text)?, deployment, alias).await?)
 }
 
-/// Removes an endpoint; its model stays.
+/// Removes an endpoint with its versions; models stay.
 #[utoipa::path(delete, path = "/v1/endpoints/{name}", tag = "endpoints",
     params(("name" = String, Path)), responses((status = 204)))]
 pub async fn remove(
@@ -64,17 +75,153 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The most probable classes of each text.
+/// Points an alias at a version, at once; makes it if it is not there.
+#[utoipa::path(put, path = "/v1/endpoints/{name}/aliases/{alias}", tag = "endpoints",
+    params(("name" = String, Path), ("alias" = String, Path)), request_body = AliasRequest,
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn set_alias(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path((endpoint, alias)): Path<(String, String)>,
+    Body(request): Body<AliasRequest>,
+) -> Answer<Json<EndpointDetail>> {
+    let alias = corral_serving::alias(&alias)?;
+    let version: Selector = request.version.parse()?;
+    let changed = app.serving.change(&caller, name(&endpoint)?, |routing, versions| {
+        let number = routing.number(&version, versions)?;
+        routing.aliases.insert(alias.clone(), number);
+        Ok(())
+    });
+    shown(changed.await?)
+}
+
+/// Removes an alias that no traffic is led by.
+#[utoipa::path(delete, path = "/v1/endpoints/{name}/aliases/{alias}", tag = "endpoints",
+    params(("name" = String, Path), ("alias" = String, Path)),
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn remove_alias(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path((endpoint, alias)): Path<(String, String)>,
+) -> Answer<Json<EndpointDetail>> {
+    let alias = corral_serving::alias(&alias)?;
+    let changed = app.serving.change(&caller, name(&endpoint)?, |routing, versions| {
+        // Refuses an alias that is not there.
+        routing.number(&Selector::Alias(alias.clone()), versions)?;
+        routing.aliases.remove(&alias);
+        Ok(())
+    });
+    shown(changed.await?)
+}
+
+/// Leads the requests that name no version.
+#[utoipa::path(put, path = "/v1/endpoints/{name}/traffic", tag = "endpoints",
+    params(("name" = String, Path)), request_body = TrafficBody,
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn set_traffic(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+    Body(request): Body<TrafficBody>,
+) -> Answer<Json<EndpointDetail>> {
+    let changed = app.serving.change(&caller, name(&endpoint)?, |routing, versions| {
+        routing.traffic = request.clone().traffic(routing, versions)?;
+        Ok(())
+    });
+    shown(changed.await?)
+}
+
+/// Has a version asked as well, whose answers are compared and thrown away.
+#[utoipa::path(put, path = "/v1/endpoints/{name}/mirror", tag = "endpoints",
+    params(("name" = String, Path)), request_body = MirrorBody,
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn set_mirror(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+    Body(request): Body<MirrorBody>,
+) -> Answer<Json<EndpointDetail>> {
+    let version: Selector = request.version.parse()?;
+    let share = request.share.unwrap_or(1.0);
+    change_mirror(&app, &caller, &endpoint, Some(Mirror { version, share })).await
+}
+
+/// Ends mirroring.
+#[utoipa::path(delete, path = "/v1/endpoints/{name}/mirror", tag = "endpoints",
+    params(("name" = String, Path)), responses((status = 200, body = EndpointDetail)))]
+pub async fn remove_mirror(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+) -> Answer<Json<EndpointDetail>> {
+    change_mirror(&app, &caller, &endpoint, None).await
+}
+
+async fn change_mirror(
+    app: &App,
+    caller: &Caller,
+    endpoint: &str,
+    mirror: Option<Mirror>,
+) -> Answer<Json<EndpointDetail>> {
+    let changed = app.serving.change(caller, name(endpoint)?, |routing, _| {
+        routing.mirror = mirror.clone();
+        Ok(())
+    });
+    shown(changed.await?)
+}
+
+/// Removes a version that nothing is sent to, so that its model's version may be removed.
+#[utoipa::path(delete, path = "/v1/endpoints/{name}/versions/{number}", tag = "endpoints",
+    params(("name" = String, Path), ("number" = u32, Path)),
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn remove_version(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path((endpoint, number)): Path<(String, String)>,
+) -> Answer<Json<EndpointDetail>> {
+    let number = number.parse().map_err(|_| RoutingError::NoVersion(number))?;
+    shown(app.serving.remove_version(&caller, name(&endpoint)?, number).await?)
+}
+
+/// The most probable classes of each text, by the version that the endpoint's traffic leads to.
 #[utoipa::path(post, path = "/v1/endpoints/{name}/predict", tag = "endpoints",
     params(("name" = String, Path)), request_body = PredictRequest,
     responses((status = 200, body = PredictAnswer)))]
 pub async fn predict(
     State(app): State<App>,
     Asker(caller): Asker,
-    Path(text): Path<String>,
+    Path(endpoint): Path<String>,
     Body(request): Body<PredictRequest>,
 ) -> Answer<Json<PredictAnswer>> {
+    ask(&app, &caller, &endpoint, None, request).await
+}
+
+/// The same by a version that is named: `latest`, a number, or an alias.
+#[utoipa::path(post, path = "/v1/endpoints/{name}/{version}/predict", tag = "endpoints",
+    params(("name" = String, Path), ("version" = String, Path)), request_body = PredictRequest,
+    responses((status = 200, body = PredictAnswer)))]
+pub async fn predict_version(
+    State(app): State<App>,
+    Asker(caller): Asker,
+    Path((endpoint, version)): Path<(String, String)>,
+    Body(request): Body<PredictRequest>,
+) -> Answer<Json<PredictAnswer>> {
+    let version: Selector = version.parse()?;
+    ask(&app, &caller, &endpoint, Some(&version), request).await
+}
+
+async fn ask(
+    app: &App,
+    caller: &Caller,
+    endpoint: &str,
+    version: Option<&Selector>,
+    request: PredictRequest,
+) -> Answer<Json<PredictAnswer>> {
+    if request.key.as_ref().is_some_and(|key| key.len() > MAX_KEY_BYTES) {
+        return Err(invalid(format!("`key` is longer than {MAX_KEY_BYTES} bytes")));
+    }
     let question = Question {
+        key: request.key,
         texts: request.texts,
         top_k: request.top_k.unwrap_or(1),
         threshold: request.threshold,
@@ -82,23 +229,25 @@ pub async fn predict(
         back_off: request.back_off,
         refusals: if request.answer_all { Refusals::Ignore } else { Refusals::Apply },
     };
-    let answered = app.serving.predict(&caller, &name(&text)?, question).await?;
+    let answered = app.serving.predict(caller, &name(endpoint)?, version, question).await?;
     let predictions = answered.predictions.into_iter().map(Prediction::from);
+    let (model, version) = answered.model.unzip();
     Ok(Json(PredictAnswer {
-        model: answered.model.to_string(),
-        version: answered.version,
+        model: model.map(|name| name.to_string()),
+        version,
+        endpoint_version: Some(answered.endpoint_version),
         predictions: predictions.collect(),
     }))
 }
 
-fn detail(record: &EndpointRecord) -> EndpointDetail {
-    EndpointDetail {
-        name: record.name.to_string(),
-        id: record.id.to_string(),
-        model: record.model_name.to_string(),
-        version: record.serves.number,
-        created: time(record.created),
-        updated: time(record.updated),
-        path: format!("/v1/endpoints/{}/predict", record.name),
-    }
+fn detail(endpoint: &Endpoint) -> EndpointDetail {
+    EndpointDetail::from(endpoint)
+}
+
+fn shown(endpoint: Endpoint) -> Answer<Json<EndpointDetail>> {
+    Ok(Json(detail(&endpoint)))
+}
+
+fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError(Failure::new(ErrorKind::Invalid, message))
 }

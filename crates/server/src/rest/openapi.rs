@@ -55,7 +55,14 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train}
         endpoints::show,
         endpoints::deploy,
         endpoints::remove,
+        endpoints::set_alias,
+        endpoints::remove_alias,
+        endpoints::set_traffic,
+        endpoints::set_mirror,
+        endpoints::remove_mirror,
+        endpoints::remove_version,
         endpoints::predict,
+        endpoints::predict_version,
     )
 )]
 struct Api;

@@ -1,0 +1,241 @@
+//! Versions of endpoints, and which of them a request reaches.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::{Corral, signal, wait_for};
+
+/// A connection that stays open from request to request.
+struct Connection<'a> {
+    corral: &'a Corral,
+    stream: BufReader<TcpStream>,
+}
+
+impl<'a> Connection<'a> {
+    fn open(corral: &'a Corral) -> Self {
+        let stream = TcpStream::connect(corral.url.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { corral, stream: BufReader::new(stream) }
+    }
+
+    /// The status and the body of the answer.
+    fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.corral.token,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut length = 0;
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).unwrap();
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.parse().unwrap();
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// How many of so many requests each version answered.
+    fn counts(&mut self, path: &str, requests: usize) -> BTreeMap<u64, usize> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..requests {
+            let (status, answer) = self.post(path, &json!({"texts": ["a"]}));
+            assert_eq!(status, 200, "{answer}");
+            *counts.entry(answer["endpoint_version"].as_u64().unwrap()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// Whether requests were dealt so, but for the few by which so short a sequence may be off.
+fn near(counts: &BTreeMap<u64, usize>, expected: [(u64, usize); 2]) -> bool {
+    expected.iter().all(|(version, count)| {
+        counts.get(version).is_some_and(|found| found.abs_diff(*count) <= 3)
+    })
+}
+
+/// An endpoint `live` with versions that answer `one`, `two`, and so on.
+fn deploy(corral: &Corral, answers: &[&str]) {
+    for answer in answers {
+        corral.run(&["deploy", "--answer", answer, "--name", "live"]);
+    }
+}
+
+fn label(corral: &Corral, endpoint: &str) -> String {
+    let answer = corral.json(&["predict", endpoint, "a text"]);
+    answer["predictions"][0]["labels"][0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn versions_are_reached_by_number_alias_and_traffic() {
+    let corral = Corral::start();
+    deploy(&corral, &["one", "two=0.5"]);
+    assert_eq!(label(&corral, "live"), "two");
+    assert_eq!(label(&corral, "live/1"), "one");
+    corral.run(&["endpoint", "alias", "live", "stable", "1"]);
+    corral.run(&["endpoint", "traffic", "live", "stable"]);
+    assert_eq!(label(&corral, "live"), "one");
+    assert_eq!(label(&corral, "live/latest"), "two");
+    let told = corral.run(&["deploy", "--answer", "three", "--name", "live", "--alias", "next"]);
+    assert!(told.contains("version 3") && told.contains("goes on to version stable"), "{told}");
+    assert_eq!([label(&corral, "live"), label(&corral, "live/next")], ["one", "three"]);
+
+    let shown = corral.run(&["endpoint", "show", "live"]);
+    assert!(shown.contains("version stable") && shown.contains("next"), "{shown}");
+    corral.run(&["endpoint", "alias", "live", "stable", "next"]);
+    assert_eq!(label(&corral, "live"), "three");
+
+    // What was set is there after the server is killed.
+    corral.run(&["endpoint", "traffic", "live", "stable=3", "2=1"]);
+    for process in corral.processes("server") {
+        signal(process, "KILL");
+    }
+    wait_for("the server", || corral.processes("server").first().copied());
+    let mut connection = Connection::open(&corral);
+    let counts = connection.counts("/v1/endpoints/live/predict", 100);
+    assert!(near(&counts, [(2, 25), (3, 75)]), "{counts:?}");
+
+    // The same key reaches the same side.
+    corral.run(&["endpoint", "traffic", "live", "stable=1", "2=1", "--by", "key"]);
+    let mut sides = BTreeMap::new();
+    for number in 0..200 {
+        let body = json!({"texts": ["a"], "key": format!("user {}", number % 20)});
+        let (_, answer) = connection.post("/v1/endpoints/live/predict", &body);
+        let side = answer["endpoint_version"].as_u64().unwrap();
+        assert_eq!(*sides.entry(number % 20).or_insert(side), side);
+    }
+    assert!(sides.values().any(|side| *side == 2) && sides.values().any(|side| *side == 3));
+
+    // What is in use stays, and the refusal says by what.
+    let (code, message) = corral.fails(&["endpoint", "rm", "live/2"]);
+    assert!(code != 0 && message.contains("gets requests by the endpoint's traffic"), "{message}");
+    let (_, message) = corral.fails(&["endpoint", "alias", "live", "stable", "9"]);
+    assert!(message.contains("there is no version `9`"), "{message}");
+    let (_, message) = corral.fails(&["endpoint", "alias", "live", "latest", "1"]);
+    assert!(message.contains("cannot be an alias"), "{message}");
+    let (_, message) = corral.fails(&["predict", "live/staging", "a"]);
+    assert!(message.contains("has no alias `staging`") && message.contains("next"), "{message}");
+    let (_, message) = corral.fails(&["endpoint", "traffic", "live", "2=0"]);
+    assert!(message.contains("no side of the split has a weight"), "{message}");
+    corral.run(&["endpoint", "rm", "live/1"]);
+    let (_, message) = corral.fails(&["predict", "live/1", "a"]);
+    assert!(message.contains("there is no version `1`"), "{message}");
+    corral.run(&["endpoint", "rm", "live"]);
+    let (_, message) = corral.fails(&["predict", "live", "a"]);
+    assert!(message.contains("there is no endpoint `live`"), "{message}");
+}
+
+#[test]
+fn a_canary_takes_over_or_goes_back() {
+    let corral = Corral::start();
+    deploy(&corral, &["one", "one", "two"]);
+    let mut connection = Connection::open(&corral);
+    let predict = "/v1/endpoints/live/predict";
+    let show = || corral.json(&["endpoint", "show", "live"]);
+    let start = ["endpoint", "canary", "live", "2", "--from", "1"];
+    corral.run(&[&start[..], &["--steps", "20,50", "--requests", "50"]].concat());
+    // A hundred requests: twenty for the canary, fewer than a step has.
+    let counts = connection.counts(predict, 100);
+    assert!(near(&counts, [(1, 80), (2, 20)]), "{counts:?}");
+    assert_eq!(show()["traffic"]["step"], 0);
+    connection.counts(predict, 150);
+    wait_for("the second step", || (show()["traffic"]["step"] == 1).then_some(()));
+    connection.counts(predict, 100);
+    wait_for("the end", || (show()["traffic"]["kind"] == "to").then_some(()));
+    let taken = show();
+    assert_eq!(taken["traffic"], json!({"kind": "to", "version": "2"}));
+    assert_eq!(taken["last_canary"]["took_over"], true, "{taken}");
+
+    // The third gives other answers.
+    let agree = ["--requests", "30", "--agreement", "0.9"];
+    corral.run(&[&["endpoint", "canary", "live"][..], &agree].concat());
+    connection.counts(predict, 1200);
+    let back = wait_for("its way back", || {
+        let shown = show();
+        (shown["last_canary"]["to"] == 3).then_some(shown)
+    });
+    assert_eq!(back["traffic"], json!({"kind": "to", "version": "2"}));
+    let why = back["last_canary"]["why"].as_str().unwrap();
+    assert!(why.contains("0.0 % of the texts the same class"), "{why}");
+    assert!(corral.run(&["endpoint", "show", "live"]).contains("3 went back to 2"));
+}
+
+#[test]
+fn a_mirror_is_asked_and_its_answers_thrown_away() {
+    let corral = Corral::start();
+    deploy(&corral, &["one", "two"]);
+    corral.run(&["endpoint", "traffic", "live", "1"]);
+    corral.run(&["endpoint", "mirror", "live", "2"]);
+    let counts = Connection::open(&corral).counts("/v1/endpoints/live/predict", 40);
+    assert_eq!(counts, BTreeMap::from([(1, 40)]));
+    let metrics = || {
+        let mut stream = TcpStream::connect(corral.url.strip_prefix("http://").unwrap()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let expected = "corral_mirrored_requests_total{outcome=\"other\"} 40";
+    wait_for("all mirrored requests", || metrics().contains(expected).then_some(()));
+    corral.run(&["endpoint", "mirror", "live", "--off"]);
+    let (_, message) = corral.fails(&["endpoint", "mirror", "live", "2", "--share", "1.5"]);
+    assert!(message.contains("above 0 and at most 1"), "{message}");
+}
+
+#[test]
+fn an_alias_moves_under_load_without_a_failed_or_mixed_request() {
+    const MOVES: usize = 60;
+    let corral = Corral::start();
+    deploy(&corral, &["one", "two"]);
+    corral.run(&["endpoint", "alias", "live", "stable", "1"]);
+    corral.run(&["endpoint", "traffic", "live", "stable"]);
+    let is_over = AtomicBool::new(false);
+    let ask = || {
+        let mut connection = Connection::open(&corral);
+        let mut seen = BTreeMap::new();
+        while !is_over.load(Ordering::Relaxed) {
+            let body = json!({"texts": ["a", "b", "c"]});
+            let (status, answer) = connection.post("/v1/endpoints/live/predict", &body);
+            assert_eq!(status, 200, "{answer}");
+            let version = answer["endpoint_version"].as_u64().unwrap();
+            let predictions = answer["predictions"].as_array().unwrap();
+            assert_eq!(predictions.len(), 3);
+            let expected = if version == 1 { "one" } else { "two" };
+            for prediction in predictions {
+                assert_eq!(prediction["labels"][0]["id"], expected, "{answer}");
+            }
+            *seen.entry(version).or_insert(0) += 1;
+        }
+        seen
+    };
+    let seen: Vec<BTreeMap<u64, usize>> = thread::scope(|scope| {
+        let askers: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
+        for number in 0..MOVES {
+            let version = if number % 2 == 0 { "2" } else { "1" };
+            corral.run(&["endpoint", "alias", "live", "stable", version]);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        askers.into_iter().map(|asker| asker.join().unwrap()).collect()
+    });
+    for counts in seen {
+        assert!(counts[&1] > MOVES && counts[&2] > MOVES, "{counts:?}");
+    }
+}
