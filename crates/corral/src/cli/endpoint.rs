@@ -62,10 +62,10 @@ pub enum EndpointCommand {
         name: String,
         alias: String,
         /// `latest`, a number, or another alias
-        #[arg(required_unless_present = "rm")]
-        version: Option<String>,
+        #[arg(value_name = "VERSION", required_unless_present = "rm")]
+        to: Option<String>,
         /// Remove the alias
-        #[arg(long, conflicts_with = "version")]
+        #[arg(long, conflicts_with = "to")]
         rm: bool,
     },
     /// Lead the requests that name no version
@@ -84,13 +84,13 @@ pub enum EndpointCommand {
     Mirror {
         name: String,
         /// `latest`, a number or an alias
-        #[arg(required_unless_present = "off")]
-        version: Option<String>,
+        #[arg(value_name = "VERSION", required_unless_present = "off")]
+        to: Option<String>,
         /// The part of the requests that it gets, such as 0.1
         #[arg(long, conflicts_with = "off")]
         share: Option<f64>,
         /// End mirroring
-        #[arg(long, conflicts_with = "version")]
+        #[arg(long, conflicts_with = "to")]
         off: bool,
     },
 }
@@ -193,9 +193,9 @@ pub async fn run(command: EndpointCommand, context: &Context) -> anyhow::Result<
             return Ok(());
         }
         EndpointCommand::Show { name } => changed(Method::GET, path(&name, &[])),
-        EndpointCommand::Alias { name, alias, version, .. } => {
+        EndpointCommand::Alias { name, alias, to, .. } => {
             let path = path(&name, &["aliases", &alias]);
-            match version {
+            match to {
                 Some(version) => changed(Method::PUT, path).json(&AliasRequest { version }),
                 None => changed(Method::DELETE, path),
             }
@@ -218,9 +218,9 @@ pub async fn run(command: EndpointCommand, context: &Context) -> anyhow::Result<
             });
             changed(Method::PUT, path(&args.name, &["traffic"])).json(&canary)
         }
-        EndpointCommand::Mirror { name, version, share, .. } => {
+        EndpointCommand::Mirror { name, to, share, .. } => {
             let path = path(&name, &["mirror"]);
-            match version {
+            match to {
                 Some(version) => changed(Method::PUT, path).json(&MirrorBody { version, share }),
                 None => changed(Method::DELETE, path),
             }
