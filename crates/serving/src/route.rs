@@ -119,8 +119,9 @@ impl Route {
             sides,
             mirror,
             canary,
-            dealt: AtomicU64::new(0),
-            considered: AtomicU64::new(0),
+            // Number 0 falls to the first side, however small its part.
+            dealt: AtomicU64::new(1),
+            considered: AtomicU64::new(1),
         })
     }
 

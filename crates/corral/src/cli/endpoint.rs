@@ -5,10 +5,12 @@ use corral_server::api::{
     AliasRequest, CanaryBody, DeployRequest, EndpointDetail, FixedLabelBody, MirrorBody, Page,
     ShareBody, SplitByBody, TrafficBody,
 };
+use corral_types::{ErrorKind, Failure};
 use reqwest::Method;
 
 use super::{Context, Versioned};
 use crate::client::Client;
+use crate::failure::refusal;
 use crate::output::{fields, table};
 
 #[derive(Debug, Args)]
@@ -247,7 +249,8 @@ fn traffic(versions: Vec<String>, by: SplitBy) -> anyhow::Result<TrafficBody> {
             Some(ShareBody { version: version.to_owned(), weight: weight.parse().ok()? })
         });
         share.ok_or_else(|| {
-            anyhow::anyhow!("`{text}` is not a version with a weight, as in stable=90")
+            let message = format!("`{text}` is not a version with a weight, as in stable=90");
+            refusal(Failure::new(ErrorKind::Invalid, message))
         })
     };
     let shares = versions.iter().map(share).collect::<anyhow::Result<_>>()?;
