@@ -102,14 +102,17 @@ pub async fn endpoints_grow_by_versions(catalog: Arc<dyn Catalog>) {
     let made = deploy(&catalog, W, "live", (1, 1), 10).await.unwrap();
     assert_eq!((made.created, made.updated, made.id), (at(10), at(10), id(10)));
     assert_eq!((made.revision, made.routing_json.as_str()), (1, ""));
-    let serves = Served::Model { name: name("m"), version: first.clone() };
+    let serves = Served::Model { name: name("m"), version: Box::new(first.clone()) };
     assert_eq!(made.versions, [EndpointVersion { number: 1, created: at(10), serves }]);
 
     let moved = deploy(&catalog, W, "live", (2, 1), 11).await.unwrap();
     assert_eq!((moved.created, moved.updated, moved.id), (at(10), at(11), id(10)));
     assert_eq!((moved.revision, moved.versions.len()), (2, 2));
     assert_eq!(moved.versions[0], made.versions[0]);
-    assert_eq!(moved.latest().serves, Served::Model { name: name("other"), version: other });
+    assert_eq!(
+        moved.latest().serves,
+        Served::Model { name: name("other"), version: Box::new(other) }
+    );
     assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap(), moved);
 
     absent(deploy(&catalog, W, "live", (3, 1), 12).await);
@@ -210,7 +213,7 @@ pub async fn models_and_endpoints_stay_in_their_workspace(catalog: Arc<dyn Catal
     absent(catalog.remove_endpoint(second, id(10)).await);
     assert_eq!(catalog.list_endpoints(second, page).await.unwrap().items, []);
     let live = deploy(&catalog, second, "live", (1, 1), 11).await.unwrap();
-    assert_eq!(live.latest().serves, Served::Model { name: name("m"), version: theirs });
+    assert_eq!(live.latest().serves, Served::Model { name: name("m"), version: Box::new(theirs) });
     // An endpoint keeps only its own workspace's model from removal.
     catalog.remove_endpoint(second, id(11)).await.unwrap();
     catalog.remove_model(second, id(1)).await.unwrap();

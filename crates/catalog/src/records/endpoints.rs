@@ -33,7 +33,7 @@ pub enum EndpointTarget {
 /// What a version of an endpoint answers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Served {
-    Model { name: Name, version: ModelVersion },
+    Model { name: Name, version: Box<ModelVersion> },
     Fixed { answer_json: String },
 }
 

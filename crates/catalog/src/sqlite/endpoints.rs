@@ -37,7 +37,10 @@ const VERSIONS: &str = "SELECT e.endpoint, e.number AS endpoint_number, e.create
 fn version(row: &Row<'_>) -> rusqlite::Result<(EndpointId, EndpointVersion)> {
     let serves = match row.get("answer_json")? {
         Some(answer_json) => Served::Fixed { answer_json },
-        None => Served::Model { name: parsed(row, "model_name")?, version: models::version(row)? },
+        None => Served::Model {
+            name: parsed(row, "model_name")?,
+            version: Box::new(models::version(row)?),
+        },
     };
     let number = row.get("endpoint_number")?;
     Ok((id(row, "endpoint")?, EndpointVersion { number, created: time(row, "made")?, serves }))
