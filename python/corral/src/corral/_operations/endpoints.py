@@ -1,0 +1,93 @@
+"""`/v1/endpoints`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .._decode import decode
+from .._exchange import Call, Operation, ask_json, delete, get, json_body, put
+from .._frames import texts_of
+from ..options import PredictOptions, check_options
+from ..tables import Predictions, Table
+from ..types import Endpoint, Info, Prediction
+from .common import Referred, listed, name_and_version, reference, removed
+
+# Texts of one request. The server takes 4,096; a quarter keeps each answer prompt, and lets
+# other clients in between.
+TEXTS_PER_REQUEST = 1024
+# Bytes of texts in one request, as JSON. The server takes 32 MiB.
+BYTES_PER_REQUEST = 8 << 20
+
+
+def listing() -> Operation[Table[Endpoint]]:
+    return Table((yield from listed(Endpoint, get("v1", "endpoints"))))
+
+
+def show(name: str) -> Operation[Endpoint]:
+    return decode(Endpoint, (yield from ask_json(get("v1", "endpoints", name))))
+
+
+def deploy(model: str | Referred, name: str | None) -> Operation[Endpoint]:
+    name = name or name_and_version(model)[0]
+    call = put("v1", "endpoints", name, json={"model": reference(model)})
+    return decode(Endpoint, (yield from ask_json(call)))
+
+
+def remove(name: str) -> Operation[None]:
+    return removed(delete("v1", "endpoints", name))
+
+
+def predict(endpoint: str, texts: Any, options: PredictOptions) -> Operation[Any]:
+    """One prediction for one text, `Predictions` for several."""
+    check_options(options, PredictOptions.__annotations__, "a prediction")
+    if isinstance(texts, str):
+        predictions = yield from _predict_all(endpoint, [texts], None, options)
+        return predictions[0]
+    found, index = texts_of(texts)
+    return (yield from _predict_all(endpoint, found, index, options))
+
+
+def _predict_all(
+    endpoint: str, texts: list[str], index: Any, options: PredictOptions
+) -> Operation[Predictions]:
+    found: list[Prediction] = []
+    model, version = "", 0
+    # No texts are asked for all the same: whether the endpoint is there should not depend on it.
+    for chunk in list(chunks(texts)) or [[]]:
+        answer = yield from ask_json(predict_call(endpoint, chunk, options))
+        model, version = answer["model"], answer["version"]
+        found.extend(decode(Prediction, prediction) for prediction in answer["predictions"])
+    return Predictions(found, texts=texts, model=model, version=version, index=index)
+
+
+def predict_call(endpoint: str, texts: Sequence[str], options: PredictOptions) -> Call:
+    """The request; what follows a `/` in the endpoint's name chooses below it."""
+    given = {name: value for name, value in options.items() if value is not None}
+    path = ("v1", "endpoints", *endpoint.split("/"), "predict")
+    return Call("POST", path, body=json_body({"texts": texts, **given}))
+
+
+def chunks(
+    texts: Sequence[str],
+    most_texts: int = TEXTS_PER_REQUEST,
+    most_bytes: int = BYTES_PER_REQUEST,
+) -> Iterator[list[str]]:
+    """The texts in requests of bounded number and size. A text that alone is too large goes
+    alone: the server knows best what to say of it."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        length = len(json.dumps(text))
+        if chunk and (len(chunk) == most_texts or size + length > most_bytes):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def whoami() -> Operation[Info]:
+    return decode(Info, (yield from ask_json(get("v1", "whoami"))))

@@ -1,0 +1,109 @@
+"""The keyword arguments of imports, trainings and predictions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from ._units import Duration, Size
+
+
+class ImportOptions(TypedDict, total=False):
+    """How to read the rows of a data set. What is absent is found out from the data."""
+
+    text: str
+    """The column that holds the text."""
+    label: str
+    """The column that holds the label, a list of labels, or an object of labels and how likely
+    each is, as in `{"billing": 0.7, "other": 0.3}`."""
+    shares: str
+    """The column that holds how likely each label of a row's list is: a list as long."""
+    weight: str
+    """The column that says what a row counts: 2 is as good as the row twice, 0 leaves it out."""
+    split: str
+    """The column that names the split of a row, such as `train` or `test`."""
+    draw: Mapping[str, float] | str
+    """Draws splits by a hash of the row, stratified by class: `{"test": 0.1}`."""
+    seed: int
+    """The seed of the draw."""
+    on_error: Literal["fail", "skip"]
+    """Whether a row that cannot be read refuses the import, or is left out and reported."""
+    label_separator: str
+    """Separates several labels within one field."""
+    format: str
+    """Of files: `csv`, `tsv`, `jsonl`, `parquet`, `arrow`, `xlsx` or `text`."""
+    delimiter: str
+    """Of files: one character, or `tab`."""
+    encoding: str
+    """Of files: `utf-8`, `utf-16le`, `utf-16be` or `windows-1252`."""
+    header: Literal["present", "absent"]
+    """Of files: whether the first line names the columns."""
+
+
+class TrainOptions(TypedDict, total=False):
+    """What a training may be told. Lengths of time are seconds, a `timedelta`, or texts such as
+    `90s`; sizes are bytes, or texts such as `512MiB`."""
+
+    trials: int
+    """How many candidates to try."""
+    budget: Duration
+    """About how long the search shall take: as many candidates as take that long by estimate."""
+    stop_after: Duration
+    """When the search ends by the clock, with the best found by then."""
+    task: Literal["auto", "any-of", "all-of"]
+    """What several labels of a row mean: one is right and any will do, or each holds by itself."""
+    metric: Literal["accuracy", "macro_f1", "log_loss", "top_5"]
+    """What decides between candidates."""
+    balanced: bool
+    """Whether every class counts the same, however many rows it has."""
+    none_label: str
+    """The label of rows that belong to no class: the model learns from them what to refuse."""
+    refusal_cost: float
+    """How far refusals may lower the accuracy on rows of a class, as a share; 0.01 if absent."""
+    encoder: str
+    """`auto`, `none`, or an encoder's name."""
+    replay: str
+    """A model whose candidates are tried again instead of a search."""
+    candidates: Sequence[Mapping[str, Any]]
+    """Candidates to try instead of a search, each with `featurizer` and `learner`."""
+    members: int
+    """The members that the model may have at most."""
+    model_size: Size
+    """The weights that the model may hold at most."""
+    max_latency: Duration
+    """How long the model may take for one text at most, such as `0.5ms`, by estimate."""
+    memory: Size
+    """The memory the job asks for; estimated when absent."""
+    seed: int
+    """The seed of folds and orders; the same seed makes the same model."""
+    cpu_hour_price: float
+    """What a core costs for an hour, in any currency: the report reckons costs by it."""
+    gib_hour_price: float
+    """What a GiB of memory costs for an hour."""
+    time_limit: Duration
+    """When the job is ended by force; a day when absent."""
+
+
+class PredictOptions(TypedDict, total=False):
+    """What an endpoint may be asked beside the texts."""
+
+    top_k: int
+    """How many classes to name for each text; 1 when absent."""
+    threshold: float
+    """Classes less probable than this are not named."""
+    prefix: str
+    """Only classes whose id begins with this."""
+    back_off: float
+    """Asks also for the deepest class of the tree that is at least so probable."""
+    answer_all: bool
+    """Name classes also for texts that the model takes for none of them."""
+
+
+def check_options(options: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+    """Raises `TypeError` for an option that is none, with the nearest that is one."""
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise TypeError(f"{what} has no option `{name}`{hint}")
