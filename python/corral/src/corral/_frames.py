@@ -282,7 +282,9 @@ def frame_from_file(package: str, path: str, file_format: str) -> Any:
             raise missing("pandas") from None
         if file_format == "parquet":
             return pandas.read_parquet(path)
-        return pandas.read_json(path, lines=True, dtype=False, convert_dates=False)
+        # Read here, since pandas would take texts that look like dates or numbers for these.
+        with open(path, encoding="utf-8") as file:
+            return pandas.DataFrame([json.loads(line) for line in file])
     try:
         import polars
     except ImportError:
