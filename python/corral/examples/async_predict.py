@@ -1,6 +1,6 @@
 """Many questions at a time from one event loop.
 
-    python examples/async_predict.py ENDPOINT
+python examples/async_predict.py ENDPOINT
 """
 
 import asyncio

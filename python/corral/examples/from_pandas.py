@@ -1,6 +1,6 @@
 """A pandas data frame becomes a classifier, and its answers a data frame.
 
-    python examples/from_pandas.py
+python examples/from_pandas.py
 """
 
 import pandas

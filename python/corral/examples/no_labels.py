@@ -1,6 +1,6 @@
 """A classifier without a single labelled row: a taxonomy that says what its classes are about.
 
-    python examples/no_labels.py
+python examples/no_labels.py
 """
 
 import corral
@@ -24,7 +24,5 @@ headlines = [
     "Banks and companies fear for their profits as prices rise",
     "Experiments in space tell physics more of the planets",
 ]
-for headline, prediction in zip(
-    headlines, client.predict("example-desks", headlines), strict=True
-):
+for headline, prediction in zip(headlines, client.predict("example-desks", headlines), strict=True):
     print(f"{prediction.label}: {headline}")

@@ -1,6 +1,6 @@
 """Files become a data set, a trained model and an endpoint.
 
-    python examples/train_and_deploy.py TRAIN.jsonl TEST.jsonl
+python examples/train_and_deploy.py TRAIN.jsonl TEST.jsonl
 """
 
 import sys

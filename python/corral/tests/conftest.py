@@ -133,7 +133,8 @@ def support(client: corral.Client, tickets: list[dict[str, Any]]) -> corral.Job:
 def run_python(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A Python program that has the server's address and token in its environment."""
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        # A script may leave closing its client to the end of the process.
+        [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", *arguments],
         env=server.environment(),
         capture_output=True,
         text=True,

@@ -121,7 +121,11 @@ def test_taxonomies_of_every_shape(client: corral.Client, tmp_path: Path) -> Non
         ("c", "b", None),
         ("d", "b", "x"),
     ]
-    rows = {"id": ["1", "12"], "name": ["one", "two"], "parent": [None, "1"]}
+    rows: dict[str, list[str | None]] = {
+        "id": ["1", "12"],
+        "name": ["one", "two"],
+        "parent": [None, "1"],
+    }
     for frame in (pandas.DataFrame(rows), polars.DataFrame(rows), pyarrow.table(rows)):
         made = client.taxonomies.create("framed", frame)
         assert [entry.parent for entry in made.classes] == [None, "1"]
@@ -142,7 +146,9 @@ def test_taxonomies_of_every_shape(client: corral.Client, tmp_path: Path) -> Non
 
 def test_labels_are_held_against_a_taxonomy(client: corral.Client) -> None:
     client.taxonomies.create("pets", ["cats", "lizards"])
-    client.datasets.create("pets", [{"text": "a", "label": "cats"}, {"text": "b", "label": "lizard"}])
+    client.datasets.create(
+        "pets", [{"text": "a", "label": "cats"}, {"text": "b", "label": "lizard"}]
+    )
     match = client.taxonomies.match("pets", "pets@1")
     assert (match.known_labels, match.known_rows) == (1, 1)
     assert [(label.label, label.nearest) for label in match.unknown] == [("lizard", ["lizards"])]
@@ -163,7 +169,9 @@ def test_encoders_are_files(client: corral.Client, tmp_path: Path) -> None:
 def test_refusals_of_a_model_are_told(client: corral.Client, tickets: list[dict[str, str]]) -> None:
     other = [{"text": f"weather in town {at}", "label": "other"} for at in range(40)]
     client.datasets.create("with-other", [*tickets, *other], split="split")
-    job = client.train("refusing", "with-other", trials=4, none_label="other", encoder="none").wait()
+    job = client.train(
+        "refusing", "with-other", trials=4, none_label="other", encoder="none"
+    ).wait()
     client.deploy(job.model)
     answer = client.predict("refusing", ["weather in town", "lost on the way"])
     scores = [prediction.refusal.score for prediction in answer if prediction.refusal]

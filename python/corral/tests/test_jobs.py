@@ -11,8 +11,11 @@ import pytest
 from conftest import Server
 
 import corral
-from corral import _progress, client as client_module
-from corral._exchange import Course, Open, Outcome, Read
+from corral import _progress
+from corral import client as client_module
+from corral._drivers import _SyncConversation
+from corral._events import follow
+from corral._exchange import Course, Open, Outcome, Pause, Read, unreachable
 from corral._progress import Notebook, Terminal
 from corral.types import JobEvent
 
@@ -192,19 +195,15 @@ def test_a_notebook_shows_a_bar_in_its_cell() -> None:
 
 
 def test_a_stream_that_breaks_off_is_resumed(client: corral.Client, support: corral.Job) -> None:
-    from corral._drivers import _SyncConversation
-    from corral._events import follow
-    from corral._exchange import Pause, unreachable
-
     whole = [event.id for event in support.events()]
     conversation = _SyncConversation(client._driver)
     course = Course(follow(support.id))
     seen: list[int] = []
     resumed_after: list[str] = []
-    is_broken, outcome = False, None
+    is_broken = False
     step = course.advance(None)
     while step is not None:
-        outcome = None
+        outcome: Outcome = None
         if isinstance(step, JobEvent):
             seen.append(step.id)
         elif isinstance(step, Read) and seen and not is_broken:
@@ -213,19 +212,14 @@ def test_a_stream_that_breaks_off_is_resumed(client: corral.Client, support: cor
         elif not isinstance(step, Pause):
             if isinstance(step, Open):
                 resumed_after.append(step.call.headers.get("last-event-id", ""))
-            outcome = as_small_blocks(conversation.perform(step))
+            outcome = conversation.perform(step)
         step = course.advance(outcome)
     conversation.close()
     assert seen == whole
     assert resumed_after[0] == "" and len(resumed_after) <= 2
 
 
-def as_small_blocks(outcome: Outcome) -> Outcome:
-    return outcome
-
-
-def test_waiting_outlasts_other_threads(server: Server, support: corral.Job) -> None:
-    """One client, many threads."""
+def test_threads_share_a_client(server: Server, support: corral.Job) -> None:
     failures: list[BaseException] = []
     with corral.connect(server.url, server.token) as shared:
 

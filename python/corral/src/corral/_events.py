@@ -136,5 +136,7 @@ def _events_of_one_stream(job: str, position: _Position) -> Operation[None]:
             return
         for event in map(job_event, parser.feed(block)):
             position.last = event.id
-            position.has_ended = event.name == "ended"
             yield event
+            if event.name == "ended":
+                position.has_ended = True
+                return
