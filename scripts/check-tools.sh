@@ -7,7 +7,7 @@ if [ "${CI:-}" = 1 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; the
     for tool in git cc curl python3; do
         command -v "$tool" >/dev/null && continue
         apt-get update -qq
-        apt-get install -y -qq git gcc libc6-dev curl python3 python3-pip
+        apt-get install -y -qq git gcc libc6-dev curl python3 python3-pip python3-venv
         break
     done
 fi

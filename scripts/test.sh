@@ -27,6 +27,24 @@ if [ -z "${CORRAL_TEST_ENCODER:-}" ]; then
     fi
 fi
 
+# The Python package is tested with packages of pinned versions, in an environment made once.
+environment=target/python-venv
+pins=python/corral/requirements-test.txt
+if ! cmp -s "$pins" "$environment/pins.txt"; then
+    rm -rf "$environment"
+    if python3 -m venv "$environment" &&
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --only-binary :all: --requirement "$pins"; then
+        cp "$pins" "$environment/pins.txt"
+    else
+        echo "skipped: tests of the Python package (its environment could not be made)"
+    fi
+fi
+if [ -z "${CORRAL_TEST_PYTHON:-}" ] && [ -e "$environment/pins.txt" ]; then
+    CORRAL_TEST_PYTHON="$PWD/$environment/bin/python"
+    export CORRAL_TEST_PYTHON
+fi
+
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if cargo nextest --version >/dev/null 2>&1; then

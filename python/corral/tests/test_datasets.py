@@ -70,6 +70,18 @@ def test_large_frames_arrive_in_blocks(client: corral.Client, package: str) -> N
     client.datasets.remove(made.name)
 
 
+@pytest.mark.parametrize("late", [None, "text", 3.5])
+def test_a_column_is_what_all_its_blocks_are(client: corral.Client, late: object) -> None:
+    """The first block of the column `size` has nothing in it."""
+    texts = pandas.Series([f"text {at}" for at in range(20_000)], dtype=object)
+    sizes = pandas.Series([None] * 19_999 + [late], dtype=object)
+    made = client.datasets.create(
+        f"late-{late}".lower(), pandas.DataFrame({"text": texts, "size": sizes})
+    )
+    assert made.rows == 20_000
+    assert client.datasets.to_arrow(made).column("size")[-1].as_py() == late
+
+
 def test_missing_values_are_missing(client: corral.Client) -> None:
     frame = pandas.DataFrame(
         {

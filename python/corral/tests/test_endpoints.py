@@ -36,7 +36,7 @@ def test_many_texts_come_in_any_column(client: corral.Client, support: corral.Jo
         numpy.array(TEXTS),
     ]
     for column in columns:
-        answer = client.endpoints.predict("support", column)  # type: ignore[call-overload]
+        answer = client.endpoints.predict("support", column)
         assert answer.labels == LABELS, type(column)
         assert (answer.model, answer.version) == ("support", 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -393,11 +394,7 @@ def test_the_server_is_found_as_the_command_line_finds_it(tmp_path: Path) -> Non
     given = find_settings("http://given:3/", None, environment)
     assert given.url == "http://given:3"
     assert find_settings(None, "t", environment).url == "http://environment:2"
-    try:
-        import tomllib  # noqa: F401
-    except ImportError:
-        pass
-    else:
+    if sys.version_info >= (3, 11):
         assert given.token == "of-file"
         assert find_settings(None, None, {"CORRAL_CONFIG": str(config)}).url == "http://file:1"
     assert find_settings(None, None, {"HOME": str(tmp_path)}).url == "http://127.0.0.1:8400"

@@ -7,5 +7,6 @@ mod end_to_end;
 mod endpoints;
 mod http;
 mod jobs;
+mod python;
 mod search;
 mod support;

@@ -112,25 +112,34 @@ def _arrow_batches(arrow: Any, package: str, rows: Any) -> tuple[Any, Callable[[
 def _pandas_batches(arrow: Any, frame: Any) -> tuple[Any, Callable[[], Iterable[Any]]]:
     frame = frame.to_frame() if type(frame).__name__ == "Series" else frame
     frame = frame.rename(columns=str)
+
+    def blocks() -> Iterator[Any]:
+        for at in range(0, max(1, len(frame)), ROWS_PER_BLOCK):
+            yield frame.iloc[at : at + ROWS_PER_BLOCK]
+
+    # A column of objects shows its type only as it is converted: block by block, since a copy
+    # of the whole column would take as much memory again.
     try:
-        inferred = arrow.Schema.from_pandas(frame, preserve_index=False)
+        inferred = arrow.unify_schemas(
+            [arrow.Schema.from_pandas(block, preserve_index=False) for block in blocks()],
+            promote_options="permissive",
+        )
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-        raise _mixed_column(frame, error) from None
+        raise _mixed_column(error) from None
     schema = plain_schema(arrow, inferred)
 
     def batches() -> Iterator[Any]:
-        for at in range(0, len(frame), ROWS_PER_BLOCK):
-            block = frame.iloc[at : at + ROWS_PER_BLOCK]
+        for block in blocks():
             try:
                 table = arrow.Table.from_pandas(block, schema=inferred, preserve_index=False)
             except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-                raise _mixed_column(frame, error) from None
+                raise _mixed_column(error) from None
             yield from table.cast(schema).to_batches()
 
     return schema, batches
 
 
-def _mixed_column(frame: Any, error: Exception) -> InvalidError:
+def _mixed_column(error: Exception) -> InvalidError:
     return InvalidError(
         "a column of the frame holds values of several types",
         causes=[str(cause) for cause in error.args],
