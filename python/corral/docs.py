@@ -63,7 +63,7 @@ def sections() -> list[str]:
     for noun in ("Models", "Encoders", "Endpoints"):
         written += resource(noun)
     for title, names in (
-        ("Options", ["ImportOptions", "TrainOptions", "PredictOptions"]),
+        ("Options", ["ImportOptions", "TrainOptions", "PredictOptions", "CanaryOptions"]),
         ("Tables", ["Table", "Runs", "Predictions"]),
     ):
         written += [f"## {title}", ""]

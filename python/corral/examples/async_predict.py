@@ -19,7 +19,7 @@ async def main(endpoint: str) -> None:
 
         # A long list goes in one call, in as many requests as it takes.
         whole = await client.predict(endpoint, texts * 40, top_k=2)
-        print(f"{len(whole)} answers of {whole.model}@{whole.version}")
+        print(f"{len(whole)} answers of {', '.join(whole.models)}")
 
 
 asyncio.run(main(sys.argv[1]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import httpx
 import numpy
 import pandas
 import polars
@@ -11,6 +13,7 @@ import pyarrow
 import pytest
 
 import corral
+from corral._exchange import Operation, Send
 from corral._operations import endpoints as operations
 
 TEXTS = ["charged twice for it", "lost on the way", "it crashes on start"]
@@ -38,7 +41,7 @@ def test_many_texts_come_in_any_column(client: corral.Client, support: corral.Jo
     for column in columns:
         answer = client.endpoints.predict("support", column)
         assert answer.labels == LABELS, type(column)
-        assert (answer.model, answer.version) == ("support", 1)
+        assert answer.models == ["support@1"]
 
 
 def test_predictions_are_tables(client: corral.Client, support: corral.Job) -> None:
@@ -108,6 +111,78 @@ def test_endpoints_are_moved_listed_and_removed(client: corral.Client, support: 
         client.endpoints.show("moved")
     with pytest.raises(corral.NotFoundError, match="nowhere"):
         client.deploy("nowhere")
+
+
+@pytest.fixture
+def routed(client: corral.Client, support: corral.Job) -> str:
+    """An endpoint of two versions."""
+    description = httpx.get(f"{client.url}/openapi.json").json()
+    if "/v1/endpoints/{name}/aliases/{alias}" not in description["paths"]:
+        pytest.skip("skipped: this server's endpoints have no versions")
+    client.deploy(support.model, name="routed", alias="stable")
+    client.endpoints.deploy_answer("routed", {"closed": 1.0})
+    return "routed"
+
+
+def test_versions_of_an_endpoint_share_its_requests(client: corral.Client, routed: str) -> None:
+    endpoint = client.endpoints.show(routed)
+    first, second = endpoint.versions[-2:]
+    assert (first.model, first.model_version, second.model) == ("support", 1, None)
+    assert endpoint.aliases == {"stable": first.number} and endpoint.model is None
+    assert client.predict(routed, TEXTS).models == ["fixed"]
+    assert client.predict(f"{routed}/stable", TEXTS).labels == LABELS
+    assert client.predict(f"{routed}/{second.number}", TEXTS).labels == ["closed"] * 3
+
+    assert client.endpoints.send_to(routed, "stable").traffic["kind"] == "to"
+    assert client.predict(endpoint, TEXTS).models == ["support@1"]
+    client.endpoints.split(routed, {"stable": 1, second.number: 1}, by="key")
+    sides = {key: client.predict(routed, TEXTS, key=key).models for key in "abcdefghijklmnop"}
+    assert {tuple(side) for side in sides.values()} == {("support@1",), ("fixed",)}
+    assert all(client.predict(routed, TEXTS, key=key).models == sides[key] for key in sides)
+
+    client.endpoints.send_to(routed, "stable")
+    canary = client.endpoints.canary(routed, to=second.number, steps=[10, 50], by="key")
+    assert (canary.traffic["kind"], canary.traffic["steps"]) == ("canary", [10, 50])
+    client.endpoints.send_to(routed)
+    mirrored = client.endpoints.mirror(routed, "stable", share=0.5)
+    assert mirrored.mirror == {"version": "stable", "share": 0.5}
+    assert client.endpoints.mirror(routed, None).mirror is None
+    client.endpoints.set_alias(routed, "next")
+    assert client.endpoints.remove_alias(routed, "stable").aliases == {"next": second.number}
+    left = client.endpoints.remove_version(routed, first.number)
+    assert first.number not in [version.number for version in left.versions]
+    client.endpoints.remove(routed)
+
+
+def test_routing_is_written_as_the_api_has_it() -> None:
+    def sent(operation: Operation[corral.Endpoint]) -> tuple[str, str, object]:
+        step = next(operation)
+        assert isinstance(step, Send)
+        body = step.call.body
+        return step.call.method, step.call.target, body and json.loads(b"".join(body.open()))
+
+    assert sent(operations.deploy("m@2", None, "stable")) == (
+        "PUT",
+        "/v1/endpoints/m",
+        {"model": "m@2", "alias": "stable"},
+    )
+    assert sent(operations.split("e", {"stable": 9, 4: 1}, "key")) == (
+        "PUT",
+        "/v1/endpoints/e/traffic",
+        {
+            "kind": "split",
+            "by": "key",
+            "shares": [{"version": "stable", "weight": 9}, {"version": "4", "weight": 1}],
+        },
+    )
+    canary = sent(operations.canary("e", {"to": 3, "steps": [10]}))
+    assert canary[2] == {"kind": "canary", "to": "3", "steps": [10]}
+    assert sent(operations.send_to("e", "latest"))[2] == {"kind": "latest"}
+    assert sent(operations.mirror("e", None, None)) == ("DELETE", "/v1/endpoints/e/mirror", None)
+    assert sent(operations.set_alias("e", "a", 3))[1:] == (
+        "/v1/endpoints/e/aliases/a",
+        {"version": "3"},
+    )
 
 
 def test_taxonomies_of_every_shape(client: corral.Client, tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ def test_only_what_is_safe_is_sent_again() -> None:
     _, steps = play(_exchange.ask(keyed), [lost(was_sent=True), answer(200)])
     keys = {step.call.headers["idempotency-key"] for step in steps if isinstance(step, Send)}
     assert len(keys) == 1, "a repeated request carries the same key"
+    play(_exchange.ask(keyed), [lost(was_sent=True), answer(409, refusal("conflict")), answer(200)])
+    with pytest.raises(corral.ConflictError):
+        play(_exchange.ask(keyed), [answer(409, refusal("conflict"))])
     once = Call("POST", ("x",), body=_exchange.Body(lambda: iter([b""]), can_reopen=False))
     with pytest.raises(corral.UnavailableError):
         play(_exchange.ask(once), [lost(was_sent=False)])

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
 
+# httpx stands on anyio, so that it is there wherever httpx is.
 import anyio
 import anyio.to_thread
 import httpx

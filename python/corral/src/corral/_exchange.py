@@ -27,6 +27,7 @@ FIRST_PAUSE_SECONDS = 0.1
 # The longest that `Retry-After` may make a caller wait; a server that asks for more is told of.
 MAX_RETRY_AFTER_SECONDS = 30.0
 
+CONFLICT = 409
 TOO_MANY_REQUESTS = 429
 SERVICE_UNAVAILABLE = 503
 
@@ -236,15 +237,18 @@ def ask(call: Call, draw: Callable[[], float] = random.random) -> Operation[Answ
             continue
         if answer.status < 400:
             return answer
-        pause = _pause_before_retry(call, answer)
+        pause = _pause_before_retry(call, answer, attempt)
         if is_last or pause is None:
             raise error_from_answer(answer.status, answer.content, had_token=answer.had_token)
         yield Pause(max(pause, back_off_seconds(attempt, draw())))
     raise AssertionError("the last attempt returns or raises")
 
 
-def _pause_before_retry(call: Call, answer: Answer) -> float | None:
+def _pause_before_retry(call: Call, answer: Answer, attempt: int) -> float | None:
     """How long to wait before the same request may succeed; `None` where it will not."""
+    if answer.status == CONFLICT and attempt > 1 and "idempotency-key" in call.headers:
+        # The first sending may still be at work under the same key.
+        return 0.0
     # 429 says that nothing was done, whatever the request.
     if answer.status != TOO_MANY_REQUESTS and not (
         answer.status == SERVICE_UNAVAILABLE and call.is_idempotent

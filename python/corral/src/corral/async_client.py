@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import client
 from ._drivers import AsyncDriver
@@ -17,7 +17,7 @@ from ._operations import datasets, endpoints, jobs, models, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
-from .options import ImportOptions, PredictOptions, TrainOptions
+from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -93,21 +93,23 @@ class AsyncClient:
     async def runs(self, job: str | JobHandle) -> Runs:
         return await self._driver.run(jobs.runs(job if isinstance(job, str) else job.id))
 
-    async def deploy(self, model: str | Referred, name: str | None = None) -> Endpoint:
-        return await self.endpoints.deploy(model, name)
+    async def deploy(
+        self, model: str | Referred, name: str | None = None, alias: str | None = None
+    ) -> Endpoint:
+        return await self.endpoints.deploy(model, name, alias)
 
     @overload
     async def predict(
-        self, endpoint: str, texts: str, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str, **options: Unpack[PredictOptions]
     ) -> Prediction: ...
 
     @overload
     async def predict(
-        self, endpoint: str, texts: Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: Texts, **options: Unpack[PredictOptions]
     ) -> Predictions: ...
 
     async def predict(
-        self, endpoint: str, texts: str | Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str | Texts, **options: Unpack[PredictOptions]
     ) -> Prediction | Predictions:
         return await self.endpoints.predict(endpoint, texts, **options)
 
@@ -303,8 +305,40 @@ class AsyncEndpoints:
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
 
-    async def deploy(self, model: str | Referred, name: str | None = None) -> Endpoint:
-        return await self._driver.run(endpoints.deploy(model, name))
+    async def deploy(
+        self, model: str | Referred, name: str | None = None, alias: str | None = None
+    ) -> Endpoint:
+        return await self._driver.run(endpoints.deploy(model, name, alias))
+
+    async def deploy_answer(
+        self, name: str, labels: Mapping[str, float], alias: str | None = None
+    ) -> Endpoint:
+        return await self._driver.run(endpoints.deploy_answer(name, labels, alias))
+
+    async def set_alias(self, name: str, alias: str, version: str | int = "latest") -> Endpoint:
+        return await self._driver.run(endpoints.set_alias(name, alias, version))
+
+    async def remove_alias(self, name: str, alias: str) -> Endpoint:
+        return await self._driver.run(endpoints.remove_alias(name, alias))
+
+    async def send_to(self, name: str, version: str | int = "latest") -> Endpoint:
+        return await self._driver.run(endpoints.send_to(name, version))
+
+    async def split(
+        self, name: str, weights: Mapping[str | int, int], by: Literal["weight", "key"] = "weight"
+    ) -> Endpoint:
+        return await self._driver.run(endpoints.split(name, weights, by))
+
+    async def canary(self, name: str, **options: Unpack[CanaryOptions]) -> Endpoint:
+        return await self._driver.run(endpoints.canary(name, options))
+
+    async def mirror(
+        self, name: str, version: str | int | None, share: float | None = None
+    ) -> Endpoint:
+        return await self._driver.run(endpoints.mirror(name, version, share))
+
+    async def remove_version(self, name: str, number: int) -> Endpoint:
+        return await self._driver.run(endpoints.remove_version(name, number))
 
     async def list(self) -> Table[Endpoint]:
         return await self._driver.run(endpoints.listing())
@@ -317,16 +351,16 @@ class AsyncEndpoints:
 
     @overload
     async def predict(
-        self, endpoint: str, texts: str, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str, **options: Unpack[PredictOptions]
     ) -> Prediction: ...
 
     @overload
     async def predict(
-        self, endpoint: str, texts: Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: Texts, **options: Unpack[PredictOptions]
     ) -> Predictions: ...
 
     async def predict(
-        self, endpoint: str, texts: str | Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str | Texts, **options: Unpack[PredictOptions]
     ) -> Prediction | Predictions:
         answer: Prediction | Predictions = await self._driver.run(
             endpoints.predict(endpoint, texts, options)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ._drivers import SyncDriver
 from ._events import follow, show_job
@@ -17,7 +17,7 @@ from ._operations import datasets, endpoints, jobs, models, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
-from .options import ImportOptions, PredictOptions, TrainOptions
+from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -107,22 +107,24 @@ class Client:
         """The trials of a training job, as a table."""
         return self._driver.run(jobs.runs(job if isinstance(job, str) else job.id))
 
-    def deploy(self, model: str | Referred, name: str | None = None) -> Endpoint:
+    def deploy(
+        self, model: str | Referred, name: str | None = None, alias: str | None = None
+    ) -> Endpoint:
         """As `endpoints.deploy`."""
-        return self.endpoints.deploy(model, name)
+        return self.endpoints.deploy(model, name, alias)
 
     @overload
     def predict(
-        self, endpoint: str, texts: str, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str, **options: Unpack[PredictOptions]
     ) -> Prediction: ...
 
     @overload
     def predict(
-        self, endpoint: str, texts: Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: Texts, **options: Unpack[PredictOptions]
     ) -> Predictions: ...
 
     def predict(
-        self, endpoint: str, texts: str | Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str | Texts, **options: Unpack[PredictOptions]
     ) -> Prediction | Predictions:
         """As `endpoints.predict`."""
         return self.endpoints.predict(endpoint, texts, **options)
@@ -361,10 +363,53 @@ class Endpoints:
     def __init__(self, driver: SyncDriver) -> None:
         self._driver = driver
 
-    def deploy(self, model: str | Referred, name: str | None = None) -> Endpoint:
+    def deploy(
+        self, model: str | Referred, name: str | None = None, alias: str | None = None
+    ) -> Endpoint:
         """Points an endpoint at a model (`name` or `name@version`); makes the endpoint if it is
-        not there. It is called as the model if no name is given."""
-        return self._driver.run(endpoints.deploy(model, name))
+        not there. It is called as the model if no name is given. `alias` is pointed at the new
+        version, where the server has such a choice."""
+        return self._driver.run(endpoints.deploy(model, name, alias))
+
+    def deploy_answer(
+        self, name: str, labels: Mapping[str, float], alias: str | None = None
+    ) -> Endpoint:
+        """Makes a version that answers every text the same, without a model: these classes, each
+        with its probability."""
+        return self._driver.run(endpoints.deploy_answer(name, labels, alias))
+
+    def set_alias(self, name: str, alias: str, version: str | int = "latest") -> Endpoint:
+        """Points an alias at a version (a number, `latest` or another alias), at once."""
+        return self._driver.run(endpoints.set_alias(name, alias, version))
+
+    def remove_alias(self, name: str, alias: str) -> Endpoint:
+        """Removes an alias; its version stays."""
+        return self._driver.run(endpoints.remove_alias(name, alias))
+
+    def send_to(self, name: str, version: str | int = "latest") -> Endpoint:
+        """Sends requests that name no version to this one: a number, an alias, or `latest`."""
+        return self._driver.run(endpoints.send_to(name, version))
+
+    def split(
+        self, name: str, weights: Mapping[str | int, int], by: Literal["weight", "key"] = "weight"
+    ) -> Endpoint:
+        """Splits requests between versions, as in `{"stable": 9, 4: 1}`: by weight, or by the
+        `key` of a prediction, so that the same key gets the same version."""
+        return self._driver.run(endpoints.split(name, weights, by))
+
+    def canary(self, name: str, **options: Unpack[CanaryOptions]) -> Endpoint:
+        """Lets a version take over step by step; it goes back by itself when it does worse.
+        `options` are those of `CanaryOptions`."""
+        return self._driver.run(endpoints.canary(name, options))
+
+    def mirror(self, name: str, version: str | int | None, share: float | None = None) -> Endpoint:
+        """Asks a version as well, for a share of the requests, and throws its answers away;
+        `None` ends that."""
+        return self._driver.run(endpoints.mirror(name, version, share))
+
+    def remove_version(self, name: str, number: int) -> Endpoint:
+        """Removes a version of an endpoint."""
+        return self._driver.run(endpoints.remove_version(name, number))
 
     def list(self) -> Table[Endpoint]:
         """All endpoints."""
@@ -380,21 +425,21 @@ class Endpoints:
 
     @overload
     def predict(
-        self, endpoint: str, texts: str, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str, **options: Unpack[PredictOptions]
     ) -> Prediction: ...
 
     @overload
     def predict(
-        self, endpoint: str, texts: Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: Texts, **options: Unpack[PredictOptions]
     ) -> Predictions: ...
 
     def predict(
-        self, endpoint: str, texts: str | Texts, **options: Unpack[PredictOptions]
+        self, endpoint: str | Endpoint, texts: str | Texts, **options: Unpack[PredictOptions]
     ) -> Prediction | Predictions:
         """Asks for the classes of one text, or of many: a list, or a column of a pandas or polars
         frame. Any number of them, in as many requests as it takes. `options` are those of
-        `PredictOptions`, such as `top_k`. What follows a `/` in the endpoint's name chooses
-        below it, where the server has such a choice."""
+        `PredictOptions`, such as `top_k`. `"support/stable"` and `"support/3"` ask a version of
+        the endpoint by alias or number."""
         answer: Prediction | Predictions = self._driver.run(
             endpoints.predict(endpoint, texts, options)
         )

@@ -98,6 +98,27 @@ class PredictOptions(TypedDict, total=False):
     """Asks also for the deepest class of the tree that is at least so probable."""
     answer_all: bool
     """Name classes also for texts that the model takes for none of them."""
+    key: str
+    """Decides the side of a split by key: the same key, the same version."""
+
+
+class CanaryOptions(TypedDict, total=False):
+    """How a version takes over step by step. A version is a number, `latest` or an alias."""
+
+    to: str | int
+    """The version that shall take over; the newest when absent."""
+    by: Literal["weight", "key"]
+    """Whether it gets a share of the requests, or of the keys."""
+    steps: Sequence[float]
+    """The percentages of the requests that it gets, step after step; 5, 25 and 50 when absent."""
+    requests_per_step: int
+    """The requests that it answers on each step; 200 when absent."""
+    error_rate_above: float
+    """What its rate of errors may be above the other's; 0.01 when absent."""
+    latency_ratio: float
+    """What its 95th percentile of latency may be as a multiple of the other's; 3 when absent."""
+    agreement: float
+    """The least part of texts on which both shall agree."""
 
 
 def check_options(options: Mapping[str, object], known: Mapping[str, object], what: str) -> None:

@@ -99,24 +99,23 @@ class Runs(Table[Run]):
 class Predictions(Table[Prediction]):
     """What a model says of many texts, in their order."""
 
-    model: str
-    """The model that answered."""
-    version: int
-    """Its version."""
+    texts: list[str]
+    """What was asked."""
+    models: list[str]
+    """Who answered, as `name@version`, or `fixed` where the endpoint answers everything the same.
+    One, unless the endpoint was changed between two requests of a long list or splits them."""
 
     def __init__(
         self,
         predictions: Iterable[Prediction],
         *,
         texts: Sequence[str],
-        model: str,
-        version: int,
+        models: Sequence[str],
         index: Any = None,
     ) -> None:
         super().__init__(predictions)
         self.texts = list(texts)
-        self.model = model
-        self.version = version
+        self.models = list(models)
         self._given_index = index
 
     @property

@@ -17,6 +17,7 @@ __all__ = [
     "DatasetVersion",
     "Encoder",
     "Endpoint",
+    "EndpointVersion",
     "ErrorDetail",
     "ImportReport",
     "ImportedFile",
@@ -345,16 +346,39 @@ class Encoder:
 
 
 @dataclass(frozen=True)
+class EndpointVersion:
+    """A version of an endpoint, which never changes."""
+
+    number: int
+    created: datetime
+    model: str | None = None
+    """The model that answers; `None` where the answer is fixed."""
+    model_version: int | None = None
+
+
+@dataclass(frozen=True)
 class Endpoint:
-    """A name that answers, and the model version it sends requests to."""
+    """A name that answers: its newest version, and where requests go."""
 
     name: str
     id: str
-    model: str
-    version: int
     created: datetime
     updated: datetime
     path: str
+    model: str | None = None
+    """The model of the newest version; `None` where its answer is fixed."""
+    version: int | None = None
+    """Which version of that model."""
+    versions: list[EndpointVersion] = field(default_factory=list)
+    """Oldest first."""
+    aliases: dict[str, int] = field(default_factory=dict)
+    """Aliases and the versions they stand for."""
+    traffic: dict[str, Any] = field(default_factory=dict)
+    """Where requests go that name no version, as the API writes it."""
+    mirror: dict[str, Any] | None = None
+    """The version that is asked as well, its answers thrown away."""
+    last_canary: dict[str, Any] | None = None
+    """How the last canary ended."""
 
 
 @dataclass(frozen=True)

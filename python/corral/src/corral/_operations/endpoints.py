@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._decode import decode
 from .._exchange import Call, Operation, ask_json, delete, get, json_body, put
 from .._frames import texts_of
-from ..options import PredictOptions, check_options
+from ..options import CanaryOptions, PredictOptions, check_options
 from ..tables import Predictions, Table
 from ..types import Endpoint, Info, Prediction
 from .common import Referred, listed, name_and_version, reference, removed
@@ -29,37 +29,93 @@ def show(name: str) -> Operation[Endpoint]:
     return decode(Endpoint, (yield from ask_json(get("v1", "endpoints", name))))
 
 
-def deploy(model: str | Referred, name: str | None) -> Operation[Endpoint]:
+def deploy(model: str | Referred, name: str | None, alias: str | None) -> Operation[Endpoint]:
     name = name or name_and_version(model)[0]
-    call = put("v1", "endpoints", name, json={"model": reference(model)})
-    return decode(Endpoint, (yield from ask_json(call)))
+    body = {"model": reference(model)} | ({} if alias is None else {"alias": alias})
+    return changed(put("v1", "endpoints", name, json=body))
+
+
+def deploy_answer(name: str, labels: Mapping[str, float], alias: str | None) -> Operation[Endpoint]:
+    answer = [{"id": label, "probability": share} for label, share in labels.items()]
+    body = {"answer": answer} | ({} if alias is None else {"alias": alias})
+    return changed(put("v1", "endpoints", name, json=body))
 
 
 def remove(name: str) -> Operation[None]:
     return removed(delete("v1", "endpoints", name))
 
 
-def predict(endpoint: str, texts: Any, options: PredictOptions) -> Operation[Any]:
+def remove_version(name: str, number: int) -> Operation[Endpoint]:
+    return changed(delete("v1", "endpoints", name, "versions", str(number)))
+
+
+def set_alias(name: str, alias: str, version: str | int) -> Operation[Endpoint]:
+    path = ("v1", "endpoints", name, "aliases", alias)
+    return changed(put(*path, json={"version": str(version)}))
+
+
+def remove_alias(name: str, alias: str) -> Operation[Endpoint]:
+    return changed(delete("v1", "endpoints", name, "aliases", alias))
+
+
+def send_to(name: str, version: str | int) -> Operation[Endpoint]:
+    is_latest = version == "latest"
+    traffic = {"kind": "latest"} if is_latest else {"kind": "to", "version": str(version)}
+    return changed(put("v1", "endpoints", name, "traffic", json=traffic))
+
+
+def split(name: str, weights: Mapping[str | int, int], by: str) -> Operation[Endpoint]:
+    shares = [{"version": str(side), "weight": weight} for side, weight in weights.items()]
+    traffic = {"kind": "split", "by": by, "shares": shares}
+    return changed(put("v1", "endpoints", name, "traffic", json=traffic))
+
+
+def canary(name: str, options: CanaryOptions) -> Operation[Endpoint]:
+    check_options(options, CanaryOptions.__annotations__, "a canary")
+    traffic: dict[str, object] = {"kind": "canary", **options}
+    if "to" in options:
+        traffic["to"] = str(options["to"])
+    return changed(put("v1", "endpoints", name, "traffic", json=traffic))
+
+
+def mirror(name: str, version: str | int | None, share: float | None) -> Operation[Endpoint]:
+    path = ("v1", "endpoints", name, "mirror")
+    if version is None:
+        return changed(delete(*path))
+    body: dict[str, object] = {"version": str(version)}
+    return changed(put(*path, json=body if share is None else body | {"share": share}))
+
+
+def changed(call: Call) -> Operation[Endpoint]:
+    """The endpoint as the call left it."""
+    return decode(Endpoint, (yield from ask_json(call)))
+
+
+def predict(endpoint: str | Endpoint, texts: Any, options: PredictOptions) -> Operation[Any]:
     """One prediction for one text, `Predictions` for several."""
     check_options(options, PredictOptions.__annotations__, "a prediction")
+    name = endpoint if isinstance(endpoint, str) else endpoint.name
     if isinstance(texts, str):
-        predictions = yield from _predict_all(endpoint, [texts], None, options)
+        predictions = yield from _predict_all(name, [texts], None, options)
         return predictions[0]
     found, index = texts_of(texts)
-    return (yield from _predict_all(endpoint, found, index, options))
+    return (yield from _predict_all(name, found, index, options))
 
 
 def _predict_all(
     endpoint: str, texts: list[str], index: Any, options: PredictOptions
 ) -> Operation[Predictions]:
     found: list[Prediction] = []
-    model, version = "", 0
+    models: list[str] = []
     # No texts are asked for all the same: whether the endpoint is there should not depend on it.
     for chunk in list(chunks(texts)) or [[]]:
         answer = yield from ask_json(predict_call(endpoint, chunk, options))
-        model, version = answer["model"], answer["version"]
+        model = f"{answer['model']}@{answer['version']}" if answer.get("model") else "fixed"
+        # A model that is deployed meanwhile, or a split, may answer the next request.
+        if model not in models:
+            models.append(model)
         found.extend(decode(Prediction, prediction) for prediction in answer["predictions"])
-    return Predictions(found, texts=texts, model=model, version=version, index=index)
+    return Predictions(found, texts=texts, models=models, index=index)
 
 
 def predict_call(endpoint: str, texts: Sequence[str], options: PredictOptions) -> Call:
