@@ -98,21 +98,28 @@ def shape(cls: type) -> list[str]:
 
 def methods(cls: type, of: str) -> list[str]:
     written = []
-    for name, member in vars(cls).items():
-        if name.startswith("_") or not inspect.isfunction(member):
+    # Of a name with overloads the last definition is the one that is documented.
+    functions = {
+        statement.name: statement
+        for statement in class_body(cls)
+        if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_")
+    }
+    for name, function in functions.items():
+        if is_property(function):
             continue
-        signature = inspect.signature(member)
-        shown = [
-            str(parameter).replace("'", "")
-            for parameter in signature.parameters.values()
-            if parameter.name != "self"
-        ]
-        answer = str(signature.return_annotation).strip("'")
+        function.args.args.pop(0)
+        answer = ast.unparse(function.returns) if function.returns else "None"
         returns = "" if answer == "None" else f" -> {answer}"
-        call = f"{of}.{name}({', '.join(shown)}){returns}"
+        call = f"{of}.{name}({ast.unparse(function.args)}){returns}"
         written += ["```python", *wrapped(call), "```", ""]
-        written += [paragraph(inspect.getdoc(member) or ""), ""]
+        written += [paragraph(inspect.getdoc(getattr(cls, name)) or ""), ""]
     return written
+
+
+def class_body(cls: type) -> list[ast.stmt]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    return tree.body
 
 
 def wrapped(call: str) -> list[str]:
@@ -127,10 +134,8 @@ def wrapped(call: str) -> list[str]:
 
 def attributes(cls: type) -> list[str]:
     """Fields and properties with their types, and the sentences that stand below them."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(tree, ast.ClassDef)
     written = []
-    body = [*tree.body, None]
+    body = [*class_body(cls), None]
     for statement, after in zip(body, body[1:], strict=False):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             says = ""

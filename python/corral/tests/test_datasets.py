@@ -115,6 +115,29 @@ def test_without_pyarrow_frames_go_as_json_lines(
     assert ran.stdout == "3 1 3.5\n3 1 3.5\n", ran.stderr
 
 
+@pytest.mark.parametrize("package", [pandas.DataFrame, polars.DataFrame, list])
+def test_several_labels_and_their_shares(client: corral.Client, package: Any) -> None:
+    name = f"several-{package.__module__.partition('.')[0]}-{package.__name__}".lower()
+    rows = [
+        {"text": "one", "queues": ["a", "b"], "likely": [0.75, 0.25]},
+        {"text": "two", "queues": ["b"], "likely": [1.0]},
+        {"text": "three", "queues": [], "likely": []},
+    ]
+    made = client.datasets.create(name, package(rows), label="queues", shares="likely")
+    assert made.multi_label and made.classes == {"a": 1, "b": 2}
+    assert (made.unlabelled_rows, made.probabilistic_rows) == (1, 2)
+    assert client.datasets.head(made)[0]["label_shares"] == [0.75, 0.25]
+
+
+def test_an_upload_that_is_refused_early_says_why(client: corral.Client) -> None:
+    frame = pandas.DataFrame({"text": [f"{at} " + "words " * 50 for at in range(60_000)]})
+    client.datasets.create("taken", [{"text": "a"}])
+    with pytest.raises(corral.ConflictError, match="taken"):
+        client.datasets.create("taken", frame)
+    with pytest.raises(corral.InvalidError):
+        client.datasets.create("untaken", frame, draw="much")
+
+
 def test_files_and_splits(client: corral.Client, tickets: Rows, tmp_path: Path) -> None:
     csv, lines = tmp_path / "a.csv", tmp_path / "b.jsonl"
     csv.write_text("subject,queue\nwhere is it,shipping\nit is broken,technical\n")

@@ -48,7 +48,8 @@ class Client:
     """A server and the right to ask it. Threads may share one.
 
     `url` and `token` are found as the command line finds them: as given, else `CORRAL_URL` and
-    `CORRAL_TOKEN`, else `[client]` in the configuration file, else a server on this machine.
+    `CORRAL_TOKEN`, else `[client]` in the configuration file (which Python reads from 3.11 on),
+    else a server on this machine.
     `timeout` is how long one answer may take, in seconds; without one it may take as long as the
     work. What is refused for the moment (429), and what the network lost, is tried again where
     that can do no harm.
