@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::error::JobsError;
 use crate::event::{JobEvent, JobEventKind, LogLine};
-use crate::service::{JobView, JobsService, Shared, locked, may, visible};
+use crate::service::{JobView, JobsService, Shared, UntilKept, locked, may, visible};
 use crate::story::{Page, StoryError, StoryReader};
 
 /// The most entries on one page of a story.
@@ -141,7 +141,13 @@ impl<T: Send + 'static> Follower<T> {
         loop {
             // Seen before the story is read, so that nothing falls in between.
             self.changes.borrow_and_update();
-            let ended = self.has_ended().await;
+            // The end of a story is known before it is written, together with whatever else is
+            // decided meanwhile; a story that is read after that is whole.
+            let end = self.decided_end().await;
+            let has_ended = end.is_some();
+            if let Some(end) = end {
+                self.shared.until_kept(end).await?;
+            }
             let (read, job, after) = (self.read, self.job, self.after);
             let page = self
                 .shared
@@ -151,7 +157,7 @@ impl<T: Send + 'static> Follower<T> {
                 self.after = (self.id_of)(last);
                 return Ok(page.entries);
             }
-            if ended {
+            if has_ended {
                 return Ok(Vec::new());
             }
             tokio::select! {
@@ -163,12 +169,11 @@ impl<T: Send + 'static> Follower<T> {
         }
     }
 
-    /// Whether the story has come to its end, as far as it is written.
-    async fn has_ended(&self) -> bool {
+    /// Where a job has ended: everything up to what must be kept for its story to be whole.
+    async fn decided_end(&self) -> Option<UntilKept> {
         let at_work = self.shared.engine.lock().await;
         let ended = at_work.engine.core().job(self.job).is_none_or(|job| job.state().is_ended());
-        // An end that is decided is written once everything decided is kept.
-        ended && self.shared.kept.borrow().up_to >= at_work.last_enqueued
+        ended.then_some(UntilKept(at_work.last_enqueued))
     }
 }
 

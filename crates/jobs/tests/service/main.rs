@@ -382,6 +382,36 @@ async fn events_come_live_and_a_follower_misses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_story_ends_for_its_follower_while_other_jobs_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let caller = caller(1);
+    let job = server.service.submit(&caller, request(512)).await.unwrap();
+    server.service.cancel(&caller, job).await.unwrap();
+    ended(&server, &caller, job).await;
+    let last = server.service.get(&caller, job).await.unwrap().job.events;
+
+    // There is always something decided that is not kept yet.
+    let others = async {
+        loop {
+            let other = server.service.submit(&caller, request(512)).await.unwrap();
+            server.service.cancel(&caller, other).await.unwrap();
+        }
+    };
+    let followed = async {
+        for _ in 0..50 {
+            let events = server.service.events(&caller, job, 0).await.unwrap();
+            assert_eq!(events.count().await as u64, last);
+        }
+    };
+    let followed = tokio::time::timeout(PATIENCE, followed);
+    tokio::select! {
+        followed = followed => followed.expect("the story ends"),
+        () = others => unreachable!("it goes on as long as it is let"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_replace_records_and_retention_removes_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let caller = caller(1);
