@@ -7,27 +7,19 @@ import pandas
 
 import corral
 
+phrases = {
+    "billing": ["the invoice was charged twice", "the invoice shows a wrong price"],
+    "shipping": ["my parcel has arrived late", "my parcel got lost on the way"],
+    "technical": ["the app crashes on start", "the app shows an error"],
+}
 frame = pandas.DataFrame(
-    {
-        "subject": [
-            f"{opening} {topic} number {number}"
-            for number in range(40)
-            for opening in ("the invoice was", "my parcel has", "the app")
-            for topic in (
-                ["charged twice", "wrong again"]
-                if opening == "the invoice was"
-                else ["arrived late", "got lost"]
-                if opening == "my parcel has"
-                else ["crashes on start", "shows an error"]
-            )
-        ],
-    }
+    [
+        {"subject": f"{phrase}, ticket {number}", "queue": queue}
+        for number in range(40)
+        for queue, texts in phrases.items()
+        for phrase in texts
+    ]
 )
-queues = {"the invoice": "billing", "my parcel": "shipping", "the app": "technical"}
-frame["queue"] = [
-    next(queue for start, queue in queues.items() if subject.startswith(start))
-    for subject in frame["subject"]
-]
 
 client = corral.connect()
 tickets = client.datasets.create(

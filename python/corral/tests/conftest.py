@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +60,13 @@ class Server:
             "CORRAL_CONFIG": os.devnull,
             "PYTHONPATH": str(PACKAGE / "src"),
         }
+
+    def kill_server_process(self) -> None:
+        """Kills the server below the supervisor, which starts another."""
+        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                if Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[1] == b"server":
+                    os.kill(int(child), signal.SIGKILL)
 
     def stop(self) -> None:
         self.process.terminate()

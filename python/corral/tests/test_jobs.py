@@ -117,6 +117,20 @@ def test_events_resume_after_the_one_named(client: corral.Client, support: corra
     assert [event.id for event in support.events(after=3)] == [e.id for e in events[3:]]
 
 
+def test_following_outlives_the_server(
+    server: Server, client: corral.Client, support: corral.Job
+) -> None:
+    job = client.train("survivor", dataset="tickets", trials=40, encoder="none")
+    seen: list[int] = []
+    for event in job.events():
+        seen.append(event.id)
+        if len(seen) == 4:
+            server.kill_server_process()
+    assert seen == list(range(1, len(seen) + 1))
+    assert job.wait().model == "survivor@1"
+    assert client.predict("support", "lost on the way").label == "shipping"
+
+
 def test_ctrl_c_leaves_the_job_running(
     client: corral.Client,
     support: corral.Job,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,18 +76,22 @@ def _client_table(environment: Mapping[str, str]) -> dict[str, str]:
         if not path.exists():
             return {}
     try:
-        table = _toml(path.read_text(encoding="utf-8")).get("client", {})
+        table = _toml(path).get("client", {})
     except (OSError, ValueError) as error:
         raise InvalidError(f"read the configuration file {path}", causes=[str(error)]) from None
     return {key: value for key, value in table.items() if isinstance(value, str)}
 
 
-def _toml(text: str) -> dict[str, Any]:
-    if not text.strip():
-        return {}
+def _toml(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
     if sys.version_info >= (3, 11):
         import tomllib
 
         return tomllib.loads(text)
-    # Python 3.10 reads no TOML: there, settings come from arguments and the environment.
+    if "[client]" in text:
+        warnings.warn(
+            f"Python 3.10 reads no TOML: {path} is left aside; give `url` and `token`, or set "
+            "CORRAL_URL and CORRAL_TOKEN",
+            stacklevel=2,
+        )
     return {}
