@@ -92,10 +92,10 @@ impl<T> Page<T> {
 ///
 /// # Errors
 /// The first error of a page.
-pub async fn all_pages<T, F, A>(mut page: F) -> Result<Vec<T>, CatalogError>
+pub async fn all_pages<T, E, F, A>(mut page: F) -> Result<Vec<T>, E>
 where
     F: FnMut(PageRequest) -> A,
-    A: Future<Output = Result<Page<T>, CatalogError>>,
+    A: Future<Output = Result<Page<T>, E>>,
 {
     let mut items = Vec::new();
     let mut request = PageRequest::default();

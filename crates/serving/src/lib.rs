@@ -15,6 +15,7 @@ mod predict;
 mod route;
 mod routing;
 mod service;
+mod warmth;
 
 pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;

@@ -57,6 +57,11 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
         Ok(entries.values.entry(key).or_insert((opened, now)).0.clone())
     }
 
+    /// Lets go of a value; whoever holds it keeps it.
+    fn remove(&self, key: &K) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).values.remove(key);
+    }
+
     fn lookup(&self, key: K) -> Option<V> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.uses += 1;
@@ -94,6 +99,11 @@ impl Opened {
         })
     }
 
+    /// Closes a model once the requests under way are done; the next one opens it again.
+    pub fn close_model(&self, blob: BlobHash) {
+        self.models.remove(&blob);
+    }
+
     /// The encoder in this blob.
     ///
     /// # Errors
@@ -122,5 +132,7 @@ mod tests {
         assert_eq!(recent.get(1, || Err("opened again")), Ok(10));
         assert_eq!(recent.get(2, || Err("opened again")), Err("opened again"));
         assert_eq!(recent.get(3, || Err("opened again")), Ok(30));
+        recent.remove(&3);
+        assert_eq!(recent.get(3, || Err("opened again")), Err("opened again"));
     }
 }

@@ -150,6 +150,15 @@ impl Route {
         })
     }
 
+    /// The versions that requests which name none may be answered by.
+    pub fn reached(&self) -> impl Iterator<Item = u32> {
+        let (one, several) = match &self.sides {
+            Sides::One(number) => (Some(*number), &[][..]),
+            Sides::Several { ends, .. } => (None, &ends[..]),
+        };
+        one.into_iter().chain(several.iter().map(|(_, number)| *number))
+    }
+
     pub fn version(&self, number: u32) -> &Serves {
         &self.versions[&number]
     }
@@ -313,6 +322,9 @@ mod tests {
         assert_eq!(pick("2").unwrap(), 2);
         assert_eq!(pick("next").unwrap(), 2);
         assert_eq!(route.pick(None, None).unwrap(), 1);
+        assert_eq!(route.reached().collect::<Vec<_>>(), [1, 2]);
+        let newest = Route::of(&record(3, &Routing::default())).unwrap();
+        assert_eq!(newest.reached().collect::<Vec<_>>(), [3]);
         assert!(matches!(pick("4"), Err(RoutingError::NoVersion(_))));
         assert!(matches!(pick("old"), Err(RoutingError::NoAlias { .. })));
     }

@@ -77,14 +77,14 @@ impl Endpoint {
 /// The service behind endpoints. Clones share it.
 #[derive(Clone)]
 pub struct Serving {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     catalog: Arc<dyn Catalog>,
-    opened: Opened,
+    pub(crate) opened: Opened,
     cores: Cores,
-    routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
+    pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
 }
 
@@ -423,7 +423,11 @@ impl Serving {
         });
     }
 
-    fn route(&self, workspace: WorkspaceId, name: &Name) -> Result<Arc<Route>, ServingError> {
+    pub(crate) fn route(
+        &self,
+        workspace: WorkspaceId,
+        name: &Name,
+    ) -> Result<Arc<Route>, ServingError> {
         let routes = self.shared.routes.read().unwrap_or_else(PoisonError::into_inner);
         let own = routes.get(&workspace);
         own.and_then(|own| own.get(name)).cloned().ok_or_else(|| {
