@@ -101,9 +101,10 @@ impl Tokens {
         };
         let header =
             parts.headers.get(AUTHORIZATION).ok_or_else(|| refuse("no token was given"))?;
-        let secret = header.to_str().ok().and_then(|header| {
-            let (scheme, secret) = header.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+        let secret = header.to_str().ok().and_then(|header| match header.split_once(' ') {
+            Some((scheme, secret)) => scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim()),
+            // Clients of other formats send the bare token.
+            None => Some(header),
         });
         let secret = secret.ok_or_else(|| refuse("the Authorization header holds no token"))?;
         let hash = SecretHash::of(secret);

@@ -1,13 +1,18 @@
 //! The server: the edges of Corral and the wiring of its services.
 
 pub mod api;
+mod asking;
 mod auth;
 mod backup;
 mod collect;
 mod completion;
+mod encoding;
 mod error;
 mod guard;
+mod inference;
 mod listen;
+mod modelbit;
+mod plain_error;
 mod rest;
 mod run;
 mod state;

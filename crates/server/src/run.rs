@@ -28,7 +28,7 @@ use crate::error::ServerError;
 use crate::guard::{Hosts, check_host};
 use crate::listen::{Listener, serve};
 use crate::state::{App, Stores};
-use crate::{collect, rest, worker};
+use crate::{collect, inference, modelbit, rest, worker};
 
 /// What the process says on standard output once it answers requests.
 pub const READY_LINE: &str = "ready";
@@ -89,6 +89,8 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     let hosts = Hosts::new(options.hosts, address.ip());
     let public = rest::router(app.clone())
         .merge(worker::remote_router(app.clone()))
+        .merge(inference::router(app.clone()))
+        .merge(modelbit::router(app.clone()))
         .layer(middleware::from_fn_with_state(hosts, check_host))
         .layer(TraceLayer::new_for_http());
     servers.spawn(serve(Listener::Tcp { listener, tls }, public, stopped.clone()));

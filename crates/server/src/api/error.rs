@@ -24,13 +24,17 @@ pub struct ErrorDetail {
 
 impl From<&Failure> for ErrorBody {
     fn from(failure: &Failure) -> Self {
+        Self { error: ErrorDetail::from(failure) }
+    }
+}
+
+impl From<&Failure> for ErrorDetail {
+    fn from(failure: &Failure) -> Self {
         Self {
-            error: ErrorDetail {
-                kind: failure.kind.as_str().to_owned(),
-                message: failure.message.clone(),
-                causes: failure.causes.clone(),
-                hint: failure.hint.clone(),
-            },
+            kind: failure.kind.as_str().to_owned(),
+            message: failure.message.clone(),
+            causes: failure.causes.clone(),
+            hint: failure.hint.clone(),
         }
     }
 }

@@ -28,6 +28,14 @@ pub struct PredictRequest {
     pub key: Option<String>,
 }
 
+impl PredictRequest {
+    /// What is asked, and about what.
+    pub fn into_parts(self) -> (super::PredictQuery, Vec<String>) {
+        let Self { texts, top_k, threshold, prefix, back_off, answer_all, key } = self;
+        (super::PredictQuery { top_k, threshold, prefix, back_off, answer_all, key }, texts)
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PredictAnswer {
     /// The model, and its version; absent where the answer is fixed.

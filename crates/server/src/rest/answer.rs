@@ -46,6 +46,8 @@ impl IntoResponse for ApiError {
         if failure.kind.is_retryable() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        // For edges that word their errors otherwise.
+        response.extensions_mut().insert(failure);
         response
     }
 }
@@ -67,7 +69,9 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         // curl sends forms unless told otherwise; what is asked for is JSON all the same.
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(too_large)?;
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| unread(&rejection))?;
         match axum::Json::<T>::from_bytes(&bytes) {
             Ok(axum::Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(ApiError(json_failure(&rejection))),
@@ -75,7 +79,8 @@ where
     }
 }
 
-fn too_large(rejection: BytesRejection) -> ApiError {
+/// Why a body could not be read whole.
+pub fn unread(rejection: &BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let limit = corral_types::display_bytes(super::MAX_BODY_BYTES as u64);
         return ApiError(

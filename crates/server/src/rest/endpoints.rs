@@ -1,21 +1,22 @@
 //! `/v1/endpoints`.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use corral_serving::{Deployment, Endpoint, Mirror, Question, Refusals, RoutingError, Selector};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use corral_serving::{Deployment, Endpoint, Mirror, RoutingError, Selector};
 use corral_types::{Caller, ErrorKind, Failure};
 
 use super::answer::{Answer, ApiError, Body, Query, name, page_of, page_request, versioned};
+use super::lines;
 use crate::api::{
     AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, MirrorBody, Page, PageQuery,
-    PredictAnswer, PredictRequest, Prediction, TrafficBody,
+    PredictAnswer, PredictLine, PredictQuery, PredictRequest, PredictedLine, Prediction,
+    TrafficBody,
 };
+use crate::asking::{Addressed, ask};
 use crate::auth::{Asker, Reader, Writer};
 use crate::state::App;
-
-/// The longest key of a request.
-const MAX_KEY_BYTES: usize = 256;
 
 /// The endpoints of the workspace.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(PageQuery),
@@ -183,61 +184,82 @@ pub async fn remove_version(
     shown(app.serving.remove_version(&caller, name(&endpoint)?, number).await?)
 }
 
-/// The most probable classes of each text, by the version that the endpoint's traffic leads to.
+/// The most probable classes of each text, by the version that the endpoint's traffic leads to;
+/// in one answer or, for a body of content type `application/x-ndjson`, line by line.
 #[utoipa::path(post, path = "/v1/endpoints/{name}/predict", tag = "endpoints",
-    params(("name" = String, Path)), request_body = PredictRequest,
-    responses((status = 200, body = PredictAnswer)))]
+    params(("name" = String, Path), PredictQuery),
+    request_body(content(
+        (PredictRequest = "application/json"),
+        (PredictLine = "application/x-ndjson"))),
+    responses((status = 200, content(
+        (PredictAnswer = "application/json"),
+        (PredictedLine = "application/x-ndjson")))))]
 pub async fn predict(
     State(app): State<App>,
     Asker(caller): Asker,
     Path(endpoint): Path<String>,
-    Body(request): Body<PredictRequest>,
-) -> Answer<Json<PredictAnswer>> {
-    ask(&app, &caller, &endpoint, None, request).await
+    asked: Asked,
+) -> Answer<Response> {
+    answer(app, caller, Addressed::read(&endpoint, None)?, asked).await
 }
 
 /// The same by a version that is named: `latest`, a number, or an alias.
 #[utoipa::path(post, path = "/v1/endpoints/{name}/{version}/predict", tag = "endpoints",
-    params(("name" = String, Path), ("version" = String, Path)), request_body = PredictRequest,
-    responses((status = 200, body = PredictAnswer)))]
+    params(("name" = String, Path), ("version" = String, Path), PredictQuery),
+    request_body(content(
+        (PredictRequest = "application/json"),
+        (PredictLine = "application/x-ndjson"))),
+    responses((status = 200, content(
+        (PredictAnswer = "application/json"),
+        (PredictedLine = "application/x-ndjson")))))]
 pub async fn predict_version(
     State(app): State<App>,
     Asker(caller): Asker,
     Path((endpoint, version)): Path<(String, String)>,
-    Body(request): Body<PredictRequest>,
-) -> Answer<Json<PredictAnswer>> {
-    let version: Selector = version.parse()?;
-    ask(&app, &caller, &endpoint, Some(&version), request).await
+    asked: Asked,
+) -> Answer<Response> {
+    answer(app, caller, Addressed::read(&endpoint, Some(&version))?, asked).await
 }
 
-async fn ask(
-    app: &App,
-    caller: &Caller,
-    endpoint: &str,
-    version: Option<&Selector>,
-    request: PredictRequest,
-) -> Answer<Json<PredictAnswer>> {
-    if request.key.as_ref().is_some_and(|key| key.len() > MAX_KEY_BYTES) {
-        return Err(invalid(format!("`key` is longer than {MAX_KEY_BYTES} bytes")));
-    }
-    let question = Question {
-        key: request.key,
-        texts: request.texts,
-        top_k: request.top_k.unwrap_or(1),
-        threshold: request.threshold,
-        prefix: request.prefix,
-        back_off: request.back_off,
-        refusals: if request.answer_all { Refusals::Ignore } else { Refusals::Apply },
+async fn answer(app: App, caller: Caller, addressed: Addressed, asked: Asked) -> Answer<Response> {
+    let (options, texts) = match asked {
+        Asked::Lines(query, body) => {
+            return lines::answer(app, caller, addressed, query, body).await;
+        }
+        Asked::Once(request) => request.into_parts(),
     };
-    let answered = app.serving.predict(caller, &name(endpoint)?, version, question).await?;
+    let answered = ask(&app, &caller, &addressed, options.question(texts)).await?;
     let predictions = answered.predictions.into_iter().map(Prediction::from);
     let (model, version) = answered.model.unzip();
-    Ok(Json(PredictAnswer {
+    let answer = PredictAnswer {
         model: model.map(|name| name.to_string()),
         version,
         endpoint_version: Some(answered.endpoint_version),
         predictions: predictions.collect(),
-    }))
+    };
+    Ok(Json(answer).into_response())
+}
+
+/// A request for predictions, by its content type.
+pub enum Asked {
+    Once(PredictRequest),
+    Lines(PredictQuery, axum::body::Body),
+}
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !lines::are_meant_by(content_type) {
+            let Body(request) = Body::from_request(request, state).await?;
+            return Ok(Self::Once(request));
+        }
+        let (mut parts, body) = request.into_parts();
+        let Query(query) = Query::from_request_parts(&mut parts, state).await?;
+        Ok(Self::Lines(query, body))
+    }
 }
 
 fn detail(endpoint: &Endpoint) -> EndpointDetail {

@@ -8,13 +8,15 @@ mod endpoints;
 mod health;
 mod idempotency;
 mod jobs;
+mod lines;
 mod models;
 mod openapi;
+mod split_lines;
 mod taxonomies;
 mod train;
 mod upload;
 
-pub use answer::{Answer, ApiError};
+pub use answer::{Answer, ApiError, Query, unread};
 pub use upload::{cut_off, receive_blob};
 
 use axum::Router;
@@ -24,6 +26,7 @@ use axum::response::IntoResponse;
 use axum::routing::{delete, get, post, put};
 use corral_types::{ErrorKind, Failure};
 
+use crate::encoding;
 use crate::state::App;
 
 /// The largest body that is read into memory; uploads are streamed and have limits of
@@ -44,6 +47,10 @@ pub fn router(app: App) -> Router {
         .route("/v1/encoders", post(models::add_encoder))
         .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::once_upload))
         .layer(DefaultBodyLimit::disable());
+    let predictions = Router::new()
+        .route("/v1/endpoints/{name}/predict", post(endpoints::predict))
+        .route("/v1/endpoints/{name}/{version}/predict", post(endpoints::predict_version))
+        .route_layer(middleware::from_fn(encoding::negotiate));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -85,8 +92,6 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/mirror", put(endpoints::set_mirror))
         .route("/v1/endpoints/{name}/mirror", delete(endpoints::remove_mirror))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
-        .route("/v1/endpoints/{name}/predict", post(endpoints::predict))
-        .route("/v1/endpoints/{name}/{version}/predict", post(endpoints::predict_version))
         .route("/v1/workspaces", get(admin::list_workspaces))
         .route("/v1/tokens", get(admin::list_tokens))
         .route("/v1/tokens/{id}", delete(admin::revoke_token))
@@ -94,6 +99,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/backup", get(backup::backup))
         .route("/v1/gc", post(admin::collect))
         .merge(posts_that_create)
+        .merge(predictions)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .merge(uploads)
         .fallback(no_such_path)

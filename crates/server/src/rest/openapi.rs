@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn every_answer_and_body_has_a_schema() {
         let document = serde_json::to_string(&document()).unwrap();
-        for name in ["TrainRequest", "DatasetDetail", "PredictAnswer", "JobDetail"] {
+        for name in ["TrainRequest", "DatasetDetail", "PredictAnswer", "PredictedLine", "JobDetail"]
+        {
             assert!(document.contains(&format!("#/components/schemas/{name}")), "{name}");
         }
     }
