@@ -19,7 +19,7 @@ fn raw(corral: &Corral, request: &str) -> String {
 }
 
 /// curl with the token: the status and the body.
-fn curl(corral: &Corral, arguments: &[&str]) -> (u16, String) {
+pub fn curl(corral: &Corral, arguments: &[&str]) -> (u16, String) {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--write-out", "\n%{http_code}"])
         .args(["--header", &format!("authorization: Bearer {}", corral.token)])

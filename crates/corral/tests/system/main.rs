@@ -5,8 +5,11 @@
 mod crash;
 mod end_to_end;
 mod endpoints;
+mod formats;
 mod http;
+mod inference;
 mod jobs;
+mod lines;
 mod python;
 mod search;
 mod support;

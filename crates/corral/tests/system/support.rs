@@ -121,6 +121,30 @@ impl Corral {
         (output.status.code().unwrap(), said)
     }
 
+    /// Trains a small model and deploys it as the endpoint `support`.
+    pub fn deploy_support(&self) {
+        let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+        std::fs::write(file.path(), small_dataset(300)).unwrap();
+        self.run(&["dataset", "import", "tickets", file.path().to_str().unwrap()]);
+        let train = ["train", "support", "--dataset", "tickets", "--encoder", "none"];
+        self.run(&[&train[..], &["--trials", "2", "--wait"]].concat());
+        self.run(&["deploy", "support", "--name", "support"]);
+    }
+
+    /// Asks the endpoint `support` by our own API: the likeliest class's id.
+    pub fn class_of(&self, text: &str) -> String {
+        let answer = self.json(&["predict", "support", text]);
+        answer["predictions"][0]["labels"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Memory of the server process that is its own, in bytes.
+    pub fn server_memory_bytes(&self) -> u64 {
+        let server = self.processes("server")[0];
+        let status = std::fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub fn supervisor_id(&self) -> u32 {
         self.supervisor.id()
     }
