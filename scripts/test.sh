@@ -27,7 +27,7 @@ if [ -z "${CORRAL_TEST_ENCODER:-}" ]; then
     fi
 fi
 
-# The Python package is tested with packages of pinned versions, in an environment made once.
+# The Python package and other clients are tested with pinned versions, in an environment made once.
 environment=target/python-venv
 pins=python/corral/requirements-test.txt
 if ! cmp -s "$pins" "$environment/pins.txt"; then
@@ -37,7 +37,7 @@ if ! cmp -s "$pins" "$environment/pins.txt"; then
             --only-binary :all: --requirement "$pins"; then
         cp "$pins" "$environment/pins.txt"
     else
-        echo "skipped: tests of the Python package (its environment could not be made)"
+        echo "skipped: tests by Python clients (their environment could not be made)"
     fi
 fi
 if [ -z "${CORRAL_TEST_PYTHON:-}" ] && [ -e "$environment/pins.txt" ]; then
