@@ -85,12 +85,16 @@ pub fn run(arguments: Vec<String>) -> anyhow::Result<()> {
         return Ok(());
     }
     let is_final = names.iter().any(|name| name == FINAL);
+    // All of them are looked up before the first runs, which may take an hour.
+    let mut asked = Vec::new();
     for name in names.into_iter().filter(|name| name != FINAL) {
         let name = if is_final { format!("{name}-final") } else { name };
-        let found = BENCHMARKS.iter().find(|(known, ..)| *known == name);
-        let Some((name, what, benchmark)) = found else {
+        let Some(found) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
             bail!("there is no benchmark `{name}`; there are {}", known.join(", "));
         };
+        asked.push(found);
+    }
+    for (name, what, benchmark) in asked {
         eprintln!("{name}: {what}");
         let figures = benchmark(&selection).with_context(|| format!("benchmark {name}"))?;
         report::write(name, what, figures, &selection)?;
