@@ -251,6 +251,11 @@ async fn hello(State(shared): Context, Json(hello): Json<Hello>) -> Json<Welcome
     let mut records = shared.records.lock().unwrap();
     records.session += 1;
     records.hellos.push(hello);
+    // Nobody asks for what was forgotten, also where the worker had not told that it has it.
+    let forget = records.forget.clone();
+    let is_forgotten = |command: &Command| matches!(command, Command::Start(start) if forget.contains(&start.attempt));
+    records.commands.retain(|numbered| !is_forgotten(&numbered.command));
+    records.placed.retain(|command| !is_forgotten(command));
     // A start that was taken, but which the worker does not know, is to be made again: it can
     // only have been lost before anything was told of it.
     let known = &records.hellos.last().unwrap().attempts;
@@ -271,7 +276,6 @@ async fn hello(State(shared): Context, Json(hello): Json<Hello>) -> Json<Welcome
     for (index, command) in records.commands.iter_mut().enumerate() {
         command.number = index as u64 + 1;
     }
-    let forget = records.forget.clone();
     let session = records.session;
     drop(records);
     shared.changed.notify_all();
