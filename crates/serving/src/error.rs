@@ -1,7 +1,7 @@
 //! Why a prediction or a deployment fails.
 
 use corral_blobs::BlobError;
-use corral_catalog::CatalogError;
+use corral_catalog::{CatalogError, EndpointRecord};
 use corral_classifier::{ModelError, PredictError};
 use corral_encoder::EncoderError;
 use corral_types::{BlobHash, ErrorKind, Explain, NameError};
@@ -116,6 +116,17 @@ pub enum ServingError {
     VersionInUse { name: String, by: String },
     #[error("a fixed answer has at most {MAX_FIXED_LABELS} classes, and this one {found}")]
     TooManyFixedLabels { found: usize },
+}
+
+impl ServingError {
+    /// That something kept of an endpoint is no JSON of ours.
+    pub(crate) fn unreadable(
+        record: &EndpointRecord,
+        what: &'static str,
+        source: serde_json::Error,
+    ) -> Self {
+        Self::Unreadable { endpoint: record.name.to_string(), what, source }
+    }
 }
 
 impl Explain for ServingError {

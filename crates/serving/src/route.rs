@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use corral_catalog::{EndpointRecord, Served};
+use corral_catalog::Served;
 use corral_types::{BlobHash, EndpointId, Name};
 
 use crate::canary::{Side, Verdict, Watch};
 use crate::fixed::FixedAnswer;
 use crate::routing::{Canary, Routing, Selector, Share, SplitBy, Traffic};
-use crate::{RoutingError, ServingError};
+use crate::{Endpoint, RoutingError, ServingError};
 
 /// What a version of an endpoint answers with.
 #[derive(Debug)]
@@ -54,15 +54,9 @@ enum Sides {
 
 impl Route {
     /// # Errors
-    /// When what is kept of the endpoint cannot be read, or names what is not there.
-    pub fn of(record: &EndpointRecord) -> Result<Self, ServingError> {
-        let unreadable = |what, source| ServingError::Unreadable {
-            endpoint: record.name.to_string(),
-            what,
-            source,
-        };
-        let routing = Routing::parse(&record.routing_json)
-            .map_err(|source| unreadable("the routing", source))?;
+    /// When a fixed answer cannot be read, or the routing names what is not there.
+    pub fn of(endpoint: &Endpoint) -> Result<Self, ServingError> {
+        let Endpoint { record, routing } = endpoint;
         let mut versions = BTreeMap::new();
         for version in &record.versions {
             let serves = match &version.serves {
@@ -73,8 +67,9 @@ impl Route {
                     encoder: version.encoder,
                 },
                 Served::Fixed { answer_json } => {
-                    let answer = serde_json::from_str(answer_json)
-                        .map_err(|source| unreadable("a fixed answer", source))?;
+                    let answer = serde_json::from_str(answer_json).map_err(|source| {
+                        ServingError::unreadable(record, "a fixed answer", source)
+                    })?;
                     Serves::Fixed(answer)
                 }
             };
@@ -113,7 +108,7 @@ impl Route {
             endpoint: record.id,
             name: record.name.clone(),
             revision: record.revision,
-            routing,
+            routing: routing.clone(),
             numbers,
             versions,
             sides,
@@ -234,7 +229,7 @@ fn unit(bits: u64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use corral_catalog::EndpointVersion;
+    use corral_catalog::{EndpointRecord, EndpointVersion};
     use corral_types::Timestamp;
 
     use super::*;
@@ -254,6 +249,10 @@ mod tests {
         }
     }
 
+    fn read(record: &EndpointRecord) -> Result<Route, ServingError> {
+        Endpoint::read(record.clone()).and_then(|endpoint| Route::of(&endpoint))
+    }
+
     fn split(by: SplitBy, weights: &[u32]) -> Routing {
         let share = |(at, &weight): (usize, &u32)| Share {
             version: Selector::Version(at as u32 + 1),
@@ -266,7 +265,7 @@ mod tests {
     #[test]
     fn requests_are_dealt_by_weight_to_the_letter() {
         for weights in [vec![90, 10], vec![1, 1, 1], vec![0, 5, 95], vec![1]] {
-            let route = Route::of(&record(3, &split(SplitBy::Weight, &weights))).unwrap();
+            let route = read(&record(3, &split(SplitBy::Weight, &weights))).unwrap();
             let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
             let total: u32 = weights.iter().sum();
             for _ in 0..1000 {
@@ -293,7 +292,7 @@ mod tests {
         };
         let routes = [0, 1, 2].map(|step| {
             let traffic = Traffic::Canary(canary(step));
-            Route::of(&record(2, &Routing { traffic, ..Routing::default() })).unwrap()
+            read(&record(2, &Routing { traffic, ..Routing::default() })).unwrap()
         });
         let mut reached = [0; 3];
         for number in 0..4000 {
@@ -316,14 +315,14 @@ mod tests {
     fn versions_and_aliases_are_reached_whatever_the_traffic() {
         let mut routing = split(SplitBy::Weight, &[1, 0]);
         routing.aliases.insert("next".parse().unwrap(), 2);
-        let route = Route::of(&record(3, &routing)).unwrap();
+        let route = read(&record(3, &routing)).unwrap();
         let pick = |text: &str| route.pick(Some(&text.parse().unwrap()), None);
         assert_eq!(pick("latest").unwrap(), 3);
         assert_eq!(pick("2").unwrap(), 2);
         assert_eq!(pick("next").unwrap(), 2);
         assert_eq!(route.pick(None, None).unwrap(), 1);
         assert_eq!(route.reached().collect::<Vec<_>>(), [1, 2]);
-        let newest = Route::of(&record(3, &Routing::default())).unwrap();
+        let newest = read(&record(3, &Routing::default())).unwrap();
         assert_eq!(newest.reached().collect::<Vec<_>>(), [3]);
         assert!(matches!(pick("4"), Err(RoutingError::NoVersion(_))));
         assert!(matches!(pick("old"), Err(RoutingError::NoAlias { .. })));
@@ -333,7 +332,7 @@ mod tests {
     fn a_mirror_gets_its_share_of_others_requests() {
         let mirror = crate::routing::Mirror { version: Selector::Version(2), share: 0.25 };
         let routing = Routing { mirror: Some(mirror), ..Routing::default() };
-        let route = Route::of(&record(3, &routing)).unwrap();
+        let route = read(&record(3, &routing)).unwrap();
         let mirrored = (0..1000).filter(|_| route.mirror_of(3) == Some(2)).count();
         assert!((248..=252).contains(&mirrored), "{mirrored}");
         assert!((0..100).all(|_| route.mirror_of(2).is_none()), "not to itself");
@@ -343,8 +342,8 @@ mod tests {
     fn a_routing_that_is_damaged_is_refused() {
         let mut damaged = record(1, &Routing::default());
         damaged.routing_json = "{".to_owned();
-        assert!(matches!(Route::of(&damaged), Err(ServingError::Unreadable { .. })));
+        assert!(matches!(read(&damaged), Err(ServingError::Unreadable { .. })));
         let missing = record(1, &split(SplitBy::Weight, &[1, 1]));
-        assert!(matches!(Route::of(&missing), Err(ServingError::Routing(_))));
+        assert!(matches!(read(&missing), Err(ServingError::Routing(_))));
     }
 }

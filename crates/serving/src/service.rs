@@ -58,14 +58,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    fn read(record: EndpointRecord) -> Result<Self, ServingError> {
-        let unreadable = |source| ServingError::Unreadable {
-            endpoint: record.name.to_string(),
-            what: "the routing",
-            source,
-        };
-        let routing = Routing::parse(&record.routing_json).map_err(unreadable)?;
-        Ok(Self { record, routing })
+    /// # Errors
+    /// When the routing cannot be read.
+    pub(crate) fn read(record: EndpointRecord) -> Result<Self, ServingError> {
+        match Routing::parse(&record.routing_json) {
+            Ok(routing) => Ok(Self { record, routing }),
+            Err(source) => Err(ServingError::unreadable(&record, "the routing", source)),
+        }
     }
 
     /// The numbers of its versions, oldest first.
@@ -103,11 +102,12 @@ impl Serving {
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
             let own = routes.entry(workspace.id).or_default();
-            for record in &endpoints {
-                match Route::of(record) {
-                    Ok(route) => drop(own.insert(record.name.clone(), Arc::new(route))),
+            for record in endpoints {
+                let name = record.name.clone();
+                match Endpoint::read(record).and_then(|endpoint| Route::of(&endpoint)) {
+                    Ok(route) => drop(own.insert(name, Arc::new(route))),
                     Err(error) => {
-                        tracing::error!(endpoint = %record.name, %error, "an endpoint is left out");
+                        tracing::error!(endpoint = %name, %error, "an endpoint is left out");
                     }
                 }
             }
@@ -151,8 +151,8 @@ impl Serving {
         let new = NewEndpointVersion { endpoint, target, at: now };
         let record = self.shared.catalog.add_endpoint_version(caller.workspace, new).await?;
         let number = record.latest().number;
-        self.install(caller.workspace, &record)?;
-        let Some(alias) = alias else { return Endpoint::read(record) };
+        let deployed = self.install(caller.workspace, record)?;
+        let Some(alias) = alias else { return Ok(deployed) };
         self.change(caller, name, |routing, _| {
             routing.aliases.insert(alias.clone(), number);
             Ok(())
@@ -238,9 +238,7 @@ impl Serving {
             match catalog.set_endpoint_routing(workspace, id, revision, json, now).await {
                 Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
                 changed => {
-                    let record = changed?;
-                    self.install(workspace, &record)?;
-                    return Endpoint::read(record);
+                    return self.install(workspace, changed?);
                 }
             }
         }
@@ -268,8 +266,7 @@ impl Serving {
         let now = Timestamp::now();
         let removed =
             catalog.remove_endpoint_version(caller.workspace, id, revision, number, now).await?;
-        self.install(caller.workspace, &removed)?;
-        Endpoint::read(removed)
+        self.install(caller.workspace, removed)
     }
 
     /// Removes an endpoint with its versions; models stay.
@@ -289,8 +286,13 @@ impl Serving {
     }
 
     /// Lets requests follow a record from now on, unless they follow a later one already.
-    fn install(&self, workspace: WorkspaceId, record: &EndpointRecord) -> Result<(), ServingError> {
-        let route = Arc::new(Route::of(record)?);
+    fn install(
+        &self,
+        workspace: WorkspaceId,
+        record: EndpointRecord,
+    ) -> Result<Endpoint, ServingError> {
+        let endpoint = Endpoint::read(record)?;
+        let route = Arc::new(Route::of(&endpoint)?);
         let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
         let own = routes.entry(workspace).or_default();
         // Ids sort by time: an endpoint that was made anew is later, whatever its revision.
@@ -300,7 +302,7 @@ impl Serving {
         if is_later {
             own.insert(route.name.clone(), route);
         }
-        Ok(())
+        Ok(endpoint)
     }
 
     /// Asks an endpoint: the version that is named, else the one that its traffic leads to.
