@@ -62,6 +62,12 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "names under which clients reach it, separated by commas, beside localhost and its address",
     ),
+    setting(
+        "up.endpoint_domain",
+        "CORRAL_ENDPOINT_DOMAIN",
+        Some("ml.localhost"),
+        "the domain below which every endpoint has a name",
+    ),
     setting("up.tls_cert", "CORRAL_TLS_CERT", None, "a PEM file with its certificate chain"),
     setting("up.tls_key", "CORRAL_TLS_KEY", None, "a PEM file with the certificate's key"),
     setting("up.memory", "CORRAL_MEMORY", None, "the memory it may use, instead of the machine's"),

@@ -1,5 +1,7 @@
 //! What every request format asks of an endpoint, and the one place where it is asked.
 
+use std::time::Duration;
+
 use corral_serving::{Answered, Endpoint, Question, Refusals, Selector};
 use corral_types::{Caller, ErrorKind, Failure, Name};
 
@@ -21,6 +23,7 @@ impl PredictQuery {
             prefix: self.prefix.clone(),
             back_off: self.back_off,
             refusals: if self.answer_all { Refusals::Ignore } else { Refusals::Apply },
+            timeout: self.timeout_ms.map(Duration::from_millis),
         }
     }
 }

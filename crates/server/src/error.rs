@@ -27,6 +27,8 @@ pub enum ServerError {
     #[error(transparent)]
     Jobs(#[from] JobsError),
     #[error(transparent)]
+    Serving(#[from] corral_serving::ServingError),
+    #[error(transparent)]
     Telemetry(#[from] corral_telemetry::TelemetryError),
     #[error("the disk failed under the jobs' journal; nothing more can be acknowledged")]
     JournalFailed(#[source] corral_journal::JournalError),
@@ -42,6 +44,7 @@ impl Explain for ServerError {
             Self::Catalog(error) => error.kind(),
             Self::Blobs(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
+            Self::Serving(error) => error.kind(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Explain for ServerError {
             Self::Catalog(error) => error.hint(),
             Self::Blobs(error) => error.hint(),
             Self::Jobs(error) => error.hint(),
+            Self::Serving(error) => error.hint(),
             _ => None,
         }
     }

@@ -11,21 +11,29 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use corral_types::{ErrorKind, Failure};
 
+use crate::endpoint_hosts::EndpointDomain;
 use crate::rest::ApiError;
 
 /// The names under which this server is reached.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     names: Arc<[String]>,
+    /// Every name below it is an endpoint's.
+    endpoints: EndpointDomain,
     /// An address by number is fine where the server listens beyond loopback: rebinding
     /// needs a name.
     listens_beyond_loopback: bool,
 }
 
 impl Hosts {
-    pub fn new(names: impl IntoIterator<Item = String>, listen: IpAddr) -> Self {
+    pub fn new(
+        names: impl IntoIterator<Item = String>,
+        endpoints: EndpointDomain,
+        listen: IpAddr,
+    ) -> Self {
         let names = names.into_iter().map(|name| name.to_ascii_lowercase());
-        Self { names: names.collect(), listens_beyond_loopback: !listen.is_loopback() }
+        let listens_beyond_loopback = !listen.is_loopback();
+        Self { names: names.collect(), endpoints, listens_beyond_loopback }
     }
 
     /// Whether an authority (`name`, `name:port`, `[v6]:port`) names this server.
@@ -34,12 +42,15 @@ impl Hosts {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return address.is_loopback() || self.listens_beyond_loopback;
         }
-        host == "localhost" || host.ends_with(".localhost") || self.names.contains(&host)
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || self.names.contains(&host)
+            || self.endpoints.endpoint_of(&host).is_some()
     }
 }
 
 /// An authority without its port.
-fn host_of(authority: &str) -> &str {
+pub fn host_of(authority: &str) -> &str {
     match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
         _ => authority,
@@ -79,7 +90,9 @@ mod tests {
 
     #[test]
     fn only_own_names_are_admitted() {
-        let hosts = Hosts::new(["Corral.example".to_owned()], IpAddr::from([127, 0, 0, 1]));
+        let domain: EndpointDomain = "models.example".parse().unwrap();
+        let names = ["Corral.example".to_owned()];
+        let hosts = Hosts::new(names, domain.clone(), IpAddr::from([127, 0, 0, 1]));
         for own in [
             "localhost",
             "LOCALHOST:8400",
@@ -88,19 +101,28 @@ mod tests {
             "[::1]:8400",
             "occupations.ml.localhost:8400",
             "corral.example:443",
+            "occupations.models.example",
         ] {
             assert!(hosts.admits(own), "{own}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "", "xlocalhost"] {
+        for foreign in [
+            "evil.example",
+            "localhost.evil.example:80",
+            "10.0.0.1",
+            "",
+            "xlocalhost",
+            "models.example",
+        ] {
             assert!(!hosts.admits(foreign), "{foreign}");
         }
-        let wide = Hosts::new([], IpAddr::from([0, 0, 0, 0]));
+        let wide = Hosts::new([], domain, IpAddr::from([0, 0, 0, 0]));
         assert!(wide.admits("10.0.0.1:8400") && !wide.admits("evil.example"));
     }
 
     #[test]
     fn foreign_origins_are_refused() {
-        let hosts = Hosts::new([], IpAddr::from([127, 0, 0, 1]));
+        let domain = "ml.localhost".parse().unwrap();
+        let hosts = Hosts::new([], domain, IpAddr::from([127, 0, 0, 1]));
         let refused = |origin: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, "localhost:8400".parse().unwrap());

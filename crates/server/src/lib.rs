@@ -7,6 +7,7 @@ mod backup;
 mod collect;
 mod completion;
 mod encoding;
+mod endpoint_hosts;
 mod error;
 mod guard;
 mod inference;
@@ -21,5 +22,6 @@ mod worker;
 
 pub use auth::{Access, new_token_secret};
 pub use backup::{RestoreError, Restored, restore};
+pub use endpoint_hosts::{DomainError, EndpointDomain};
 pub use error::ServerError;
 pub use run::{READY_LINE, ServerOptions, TlsFiles, run};

@@ -24,6 +24,7 @@ use tower_http::trace::TraceLayer;
 use crate::auth::{Access, Tokens};
 use crate::backup::{BLOBS_FOLDER, CATALOG_FILE, JOBS_FOLDER};
 use crate::completion::Registrar;
+use crate::endpoint_hosts::EndpointDomain;
 use crate::error::ServerError;
 use crate::guard::{Hosts, check_host};
 use crate::listen::{Listener, serve};
@@ -53,6 +54,8 @@ pub struct ServerOptions {
     pub worker_socket: PathBuf,
     /// Names under which clients reach it, beside localhost and its address.
     pub hosts: Vec<String>,
+    /// Below it every endpoint has a name of its own.
+    pub endpoint_domain: EndpointDomain,
     pub access: Access,
     /// The secret of an admin token to make sure of.
     pub admin_token: Option<String>,
@@ -86,13 +89,15 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     options.listener.set_nonblocking(true).map_err(listen_error)?;
     let listener = tokio::net::TcpListener::from_std(options.listener).map_err(listen_error)?;
     let tls = options.tls.as_ref().map(tls_config).transpose()?;
-    let hosts = Hosts::new(options.hosts, address.ip());
+    let domain = options.endpoint_domain;
+    let hosts = Hosts::new(options.hosts, domain.clone(), address.ip());
     let public = rest::router(app.clone())
         .merge(worker::remote_router(app.clone()))
         .merge(inference::router(app.clone()))
         .merge(modelbit::router(app.clone()))
         .layer(middleware::from_fn_with_state(hosts, check_host))
         .layer(TraceLayer::new_for_http());
+    let public = domain.before(public);
     servers.spawn(serve(Listener::Tcp { listener, tls }, public, stopped.clone()));
 
     let socket = worker_socket(&options.worker_socket)?;

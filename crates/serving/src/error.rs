@@ -1,5 +1,7 @@
 //! Why a prediction or a deployment fails.
 
+use std::time::Duration;
+
 use corral_blobs::BlobError;
 use corral_catalog::{CatalogError, EndpointRecord};
 use corral_classifier::{ModelError, PredictError};
@@ -7,7 +9,7 @@ use corral_encoder::EncoderError;
 use corral_types::{BlobHash, ErrorKind, Explain, NameError};
 
 use crate::fixed::MAX_FIXED_LABELS;
-use crate::predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K};
+use crate::predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K};
 use crate::routing::{MAX_ALIASES, MAX_SHARES};
 
 /// Why a routing cannot be.
@@ -101,8 +103,14 @@ pub enum ServingError {
     Blob(#[source] BlobError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    #[error("`timeout_ms` is {}; it is from 1 to {}", found.as_millis(), MAX_TIMEOUT.as_millis())]
+    TimeoutRange { found: Duration },
+    #[error("no answer within the {} ms that the request gave", timeout.as_millis())]
+    TimedOut { timeout: Duration },
     #[error("the prediction was cut off")]
     CutOff,
+    #[error("start the threads that predict")]
+    Threads(#[source] std::io::Error),
     #[error(transparent)]
     Routing(#[from] RoutingError),
     #[error("read {what} of the endpoint `{endpoint}`")]
@@ -138,7 +146,10 @@ impl Explain for ServingError {
             | Self::TooManyFixedLabels { .. } => ErrorKind::TooLarge,
             Self::Routing(error) => error.kind(),
             Self::Unreadable { .. } => ErrorKind::DataLoss,
-            Self::TopK { .. } | Self::Probability { .. } => ErrorKind::Invalid,
+            Self::TopK { .. } | Self::Probability { .. } | Self::TimeoutRange { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::TimedOut { .. } => ErrorKind::Timeout,
             Self::Busy { .. } => ErrorKind::Exhausted,
             Self::EncoderMissing { .. } | Self::VersionInUse { .. } => ErrorKind::Conflict,
             Self::Predict(error) => error.kind(),
@@ -147,6 +158,7 @@ impl Explain for ServingError {
             Self::Blob(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::CutOff => ErrorKind::Unavailable,
+            Self::Threads(_) => ErrorKind::Internal,
         }
     }
 
@@ -168,10 +180,13 @@ impl Explain for ServingError {
             Self::Routing(error) => error.hint(),
             Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
             Self::Unreadable { .. } => Some("restore a backup with `corral restore`".to_owned()),
+            Self::TimedOut { .. } => Some("send fewer texts at once, or give it longer".to_owned()),
             Self::TopK { .. }
             | Self::Probability { .. }
+            | Self::TimeoutRange { .. }
             | Self::TooManyFixedLabels { .. }
-            | Self::CutOff => None,
+            | Self::CutOff
+            | Self::Threads(_) => None,
         }
     }
 }

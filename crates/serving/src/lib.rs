@@ -11,6 +11,7 @@ mod canary;
 mod error;
 mod fixed;
 mod opened;
+mod pool;
 mod predict;
 mod route;
 mod routing;
@@ -21,8 +22,8 @@ pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
-pub use opened::Opened;
-pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K, Question, Scored};
+pub use opened::{OpenModel, Opened};
+pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K, Question, Scored};
 pub use routing::{
     Canary, CanaryEnd, MAX_ALIASES, MAX_SHARES, Mirror, Routing, Selector, Share, SplitBy, Traffic,
     alias,
@@ -60,5 +61,12 @@ pub const MIRRORED: Metric = Metric {
     description: "requests copied to a mirror by outcome",
 };
 
+/// Texts that were answered in one go, of one request or of several that read the same encoder.
+pub const BATCH_TEXTS: Metric = Metric {
+    name: "corral_predict_batch_texts",
+    kind: MetricKind::Histogram,
+    description: "texts answered together",
+};
+
 /// Every metric of this crate.
-pub const METRICS: &[Metric] = &[REQUESTS, TEXTS, LATENCY, MIRRORED];
+pub const METRICS: &[Metric] = &[REQUESTS, TEXTS, LATENCY, MIRRORED, BATCH_TEXTS];

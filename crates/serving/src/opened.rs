@@ -14,6 +14,7 @@ use corral_encoder::MiniLm;
 use corral_types::BlobHash;
 
 use crate::ServingError;
+use crate::pool::{Pace, Unit};
 
 /// Models open at once: each costs a mapping, of which Linux allows 65,530 a process, and
 /// some kilobytes.
@@ -72,10 +73,17 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
     }
 }
 
+/// A model that is open.
+pub struct OpenModel {
+    pub model: Model,
+    /// What its texts take.
+    pub pace: Pace,
+}
+
 /// Opens models and encoders from the blob store and keeps them open.
 pub struct Opened {
     blobs: BlobStore,
-    models: Recent<BlobHash, Arc<Model>>,
+    models: Recent<BlobHash, Arc<OpenModel>>,
     encoders: Recent<BlobHash, Arc<MiniLm>>,
 }
 
@@ -92,10 +100,12 @@ impl Opened {
     ///
     /// # Errors
     /// When the blob is missing or does not hold a model.
-    pub fn model(&self, blob: BlobHash) -> Result<Arc<Model>, ServingError> {
+    pub fn model(&self, blob: BlobHash) -> Result<Arc<OpenModel>, ServingError> {
         self.models.get(blob, || {
             let path = self.blobs.local_path(&blob).map_err(ServingError::Blob)?;
-            Ok(Arc::new(Model::open(&path).map_err(ServingError::Model)?))
+            let model = Model::open(&path).map_err(ServingError::Model)?;
+            let unit = if model.encoder().is_some() { Unit::Tokens } else { Unit::Bytes };
+            Ok(Arc::new(OpenModel { model, pace: Pace::new(unit) }))
         })
     }
 

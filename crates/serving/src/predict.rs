@@ -1,13 +1,8 @@
-//! One request for predictions: checked, given a core, answered.
+//! What is asked of an endpoint, and what it answers.
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use corral_classifier::{
-    Encoder, Model, PredictOptions, Prediction, Ranked, RefusalVerdict, Refusals, Scratch,
-};
-use tokio::sync::Semaphore;
+use corral_classifier::{Model, Prediction, Ranked, RefusalVerdict, Refusals};
 
 use crate::ServingError;
 
@@ -22,13 +17,8 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// The most classes that are named for a text.
 pub const MAX_TOP_K: u32 = 1000;
 
-/// Bytes of text that are answered where the request arrived, on an async thread: well
-/// below half a millisecond of lexical features.
-const LIGHT_TEXT_BYTES: usize = 4096;
-
-/// Requests that may wait for a core before further ones are refused: a quarter second's
-/// work of light requests, so that whoever is admitted is answered soon.
-const MAX_WAITING: usize = 256;
+/// The longest that a request can be given; nothing that is asked takes so long.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What is asked of an endpoint.
 #[derive(Clone, Debug)]
@@ -42,6 +32,8 @@ pub struct Question {
     /// Asks for the deepest class that is at least so probable, with all below it.
     pub back_off: Option<f32>,
     pub refusals: Refusals,
+    /// How long whoever asks will wait; as long as it takes where absent.
+    pub timeout: Option<Duration>,
 }
 
 /// The answer for a text.
@@ -75,6 +67,7 @@ impl Default for Question {
             prefix: None,
             back_off: None,
             refusals: Refusals::Apply,
+            timeout: None,
         }
     }
 }
@@ -91,6 +84,11 @@ impl Question {
                 return Err(ServingError::TextTooLong { index, bytes: text.len() });
             }
         }
+        if let Some(timeout) = self.timeout
+            && !(Duration::from_millis(1)..=MAX_TIMEOUT).contains(&timeout)
+        {
+            return Err(ServingError::TimeoutRange { found: timeout });
+        }
         if !(1..=MAX_TOP_K).contains(&self.top_k) {
             return Err(ServingError::TopK { found: self.top_k });
         }
@@ -105,98 +103,6 @@ impl Question {
         }
         Ok(())
     }
-
-    /// Whether a model without an encoder answers it in well under half a millisecond.
-    fn is_light(&self) -> bool {
-        self.texts.iter().map(String::len).sum::<usize>() <= LIGHT_TEXT_BYTES
-    }
-}
-
-/// The cores that predictions may take.
-pub struct Cores {
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
-}
-
-impl Cores {
-    pub fn new(count: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(count.max(1))), waiting: AtomicUsize::new(0) }
-    }
-
-    /// Answers a question that was checked.
-    ///
-    /// # Errors
-    /// When the model cannot answer it, or too many requests are waiting.
-    pub async fn answer(
-        &self,
-        model: Arc<Model>,
-        encoder: Option<Arc<dyn Encoder>>,
-        question: Question,
-    ) -> Result<Vec<Answer>, ServingError> {
-        if encoder.is_none() && question.is_light() {
-            return predict(&model, None, &question);
-        }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = WaitingGuard(&self.waiting);
-        if before >= MAX_WAITING {
-            return Err(ServingError::Busy { waiting: before });
-        }
-        let permit = self.permits.clone().acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        drop(waiting);
-        let answered = tokio::task::spawn_blocking(move || {
-            // Held until the work is done, even if the client has gone.
-            let _permit = permit;
-            predict(&model, encoder.as_deref(), &question)
-        });
-        answered.await.map_err(|_| ServingError::CutOff)?
-    }
-}
-
-struct WaitingGuard<'a>(&'a AtomicUsize);
-
-impl Drop for WaitingGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Answers on the calling thread.
-fn predict(
-    model: &Model,
-    encoder: Option<&dyn Encoder>,
-    question: &Question,
-) -> Result<Vec<Answer>, ServingError> {
-    let subset = question
-        .prefix
-        .as_deref()
-        .map(|prefix| model.subset(prefix))
-        .transpose()
-        .map_err(ServingError::Predict)?;
-    let options = PredictOptions {
-        top_k: question.top_k as usize,
-        threshold: question.threshold,
-        subset: subset.as_ref(),
-        back_off: question.back_off,
-        refusals: question.refusals,
-        ..PredictOptions::default()
-    };
-    let embeddings = model.encode(&question.texts, encoder).map_err(ServingError::Predict)?;
-    SCRATCH.with_borrow_mut(|scratch| {
-        let texts = question.texts.iter().enumerate();
-        texts
-            .map(|(index, text)| {
-                let prediction = model
-                    .predict(text, embeddings.text(index), scratch, &options)
-                    .map_err(ServingError::Predict)?;
-                Ok(Answer::of(model, &prediction, question.threshold))
-            })
-            .collect()
-    })
 }
 
 impl Answer {

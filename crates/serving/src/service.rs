@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::canary::Verdict;
 use crate::fixed::FixedAnswer;
-use crate::predict::Cores;
+use crate::pool::Pool;
 use crate::route::{Route, Serves};
 use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
 use crate::{
@@ -82,7 +82,7 @@ pub struct Serving {
 pub(crate) struct Shared {
     catalog: Arc<dyn Catalog>,
     pub(crate) opened: Opened,
-    cores: Cores,
+    pool: Pool,
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
 }
@@ -92,12 +92,12 @@ impl Serving {
     /// damaged is left out, and said in the log: the others shall answer.
     ///
     /// # Errors
-    /// When the catalog cannot be read.
+    /// When the catalog cannot be read, or the system gives no threads.
     pub async fn open(
         catalog: Arc<dyn Catalog>,
         blobs: BlobStore,
         cores: usize,
-    ) -> Result<Self, CatalogError> {
+    ) -> Result<Self, ServingError> {
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
@@ -115,7 +115,7 @@ impl Serving {
         let shared = Shared {
             catalog,
             opened: Opened::new(blobs),
-            cores: Cores::new(cores),
+            pool: Pool::start(cores).map_err(ServingError::Threads)?,
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
         };
@@ -172,7 +172,7 @@ impl Serving {
         let record = catalog.model_named(caller.workspace, name).await?;
         let version = catalog.model_version(caller.workspace, record.id, choice).await?;
         let model = opened.model(version.file)?;
-        if let Some(need) = model.encoder() {
+        if let Some(need) = model.model.encoder() {
             let installed = catalog.encoder(caller.workspace, need.hash).await;
             installed.map_err(|error| match error {
                 CatalogError::NotFound { .. } => {
@@ -319,7 +319,15 @@ impl Serving {
     ) -> Result<Answered, ServingError> {
         let begun = Instant::now();
         let texts = question.texts.len() as u64;
-        let answered = self.answer(caller, endpoint, version, question).await;
+        let timeout = question.timeout;
+        let answering = self.answer(caller, endpoint, version, question);
+        let answered = match timeout {
+            None => answering.await,
+            // Dropped with its time, it gives up what it asked for.
+            Some(timeout) => tokio::time::timeout(timeout, answering)
+                .await
+                .unwrap_or(Err(ServingError::TimedOut { timeout })),
+        };
         let outcome = answered.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         metrics::counter!(REQUESTS.name, "outcome" => outcome).increment(1);
         if answered.is_ok() {
@@ -341,7 +349,7 @@ impl Serving {
         let number = route.pick(version, question.key.as_deref())?;
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
-        let answered = self.shared.ask(route.version(number), question).await;
+        let answered = self.shared.ask(route.endpoint, route.version(number), question).await;
         let micros = begun.elapsed().as_micros() as u64;
         if is_verdict_on_version(&answered)
             && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)
@@ -378,7 +386,7 @@ impl Serving {
         let (serving, route) = (self.clone(), route.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            let mirrored = serving.shared.ask(route.version(to), question).await;
+            let mirrored = serving.shared.ask(route.endpoint, route.version(to), question).await;
             let theirs = match &mirrored {
                 Ok(answers) => answers,
                 Err(error) => {
@@ -443,13 +451,18 @@ impl Serving {
 }
 
 impl Shared {
-    async fn ask(&self, serves: &Serves, question: Question) -> Result<Vec<Answer>, ServingError> {
+    async fn ask(
+        &self,
+        endpoint: EndpointId,
+        serves: &Serves,
+        question: Question,
+    ) -> Result<Vec<Answer>, ServingError> {
         match serves {
             Serves::Fixed(answer) => Ok(answer.answer(&question)),
             Serves::Model { file, encoder, .. } => {
                 let model = self.opened.model(*file)?;
                 let encoder = encoder.map(|file| self.opened.encoder(file)).transpose()?;
-                self.cores.answer(model, encoder, question).await
+                self.pool.answer(endpoint, model, encoder, question).await
             }
         }
     }

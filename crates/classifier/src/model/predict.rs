@@ -273,7 +273,20 @@ impl Model {
         texts: &[T],
         encoder: Option<&dyn Encoder>,
     ) -> Result<Embeddings, PredictError> {
-        let Some(need) = self.encoder() else { return Ok(Embeddings::default()) };
+        let views = self.views_of(encoder)?;
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        Ok(encoder.map_or_else(Embeddings::default, |encoder| encoder.embed(&texts, &views)))
+    }
+
+    /// The views of `encoder` that the model reads; none where it reads none.
+    ///
+    /// # Errors
+    /// When it is not the encoder that the model needs.
+    pub fn views_of(
+        &self,
+        encoder: Option<&dyn Encoder>,
+    ) -> Result<Vec<EmbeddingView>, PredictError> {
+        let Some(need) = self.encoder() else { return Ok(Vec::new()) };
         let Some(encoder) = encoder else {
             let (name, hash) = (need.name.clone(), need.hash);
             return Err(PredictError::EncoderMissing { name, hash });
@@ -289,8 +302,7 @@ impl Model {
                 return Err(PredictError::EmbeddingLength { view, found, wanted });
             }
         }
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        Ok(encoder.embed(&texts, &views))
+        Ok(views)
     }
 
     /// The outputs whose class has an id, a path of ids or a path of names (steps joined by

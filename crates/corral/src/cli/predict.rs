@@ -81,6 +81,7 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
                     back_off: args.back_off,
                     answer_all: args.answer_all,
                     key: args.key.clone(),
+                    timeout_ms: None,
                 });
                 let answer: PredictAnswer = client.json(request).await?;
                 match &mut whole {

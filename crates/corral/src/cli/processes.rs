@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
 use corral_server::training_job::TRAIN_KIND;
-use corral_server::{Access, ServerOptions, TlsFiles};
+use corral_server::{Access, EndpointDomain, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
 use corral_worker::{ServerAddress, WorkerOptions};
@@ -27,6 +27,8 @@ pub struct ServerArgs {
     worker_socket: PathBuf,
     #[arg(long = "host")]
     hosts: Vec<String>,
+    #[arg(long)]
+    endpoint_domain: EndpointDomain,
     #[arg(long)]
     no_auth: bool,
     #[arg(long)]
@@ -80,6 +82,7 @@ pub fn server(args: ServerArgs) -> anyhow::Result<()> {
         listener: TcpListener::from(socket),
         worker_socket: args.worker_socket,
         hosts: args.hosts,
+        endpoint_domain: args.endpoint_domain,
         access: if args.no_auth { Access::Open } else { Access::Tokens },
         admin_token: std::env::var("CORRAL_ADMIN_TOKEN").ok(),
         tls: args

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use corral_server::EndpointDomain;
 use corral_types::{ErrorKind, Failure};
 
 use super::Context;
@@ -22,6 +23,10 @@ pub struct UpArgs {
     /// Names under which clients reach this server, beside localhost and its address
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// The domain below which every endpoint has a name, as in NAME.ml.localhost/VERSION
+    /// [env: CORRAL_ENDPOINT_DOMAIN] [default: ml.localhost]
+    #[arg(long, value_name = "NAME")]
+    endpoint_domain: Option<EndpointDomain>,
     /// Memory that tasks may use, such as 12GiB [default: the machine's, less the reserve]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -77,6 +82,11 @@ pub fn run(args: UpArgs, context: &Context) -> anyhow::Result<()> {
     hosts.retain(|host| !host.is_empty());
     let mut server_arguments: Vec<String> =
         hosts.into_iter().flat_map(|host| ["--host".to_owned(), host]).collect();
+    let endpoint_domain = args.endpoint_domain.map_or_else(
+        || setting("up.endpoint_domain").unwrap_or_default().parse().map_err(reported),
+        Ok,
+    )?;
+    server_arguments.extend(["--endpoint-domain".to_owned(), endpoint_domain.to_string()]);
     if args.no_auth {
         server_arguments.push("--no-auth".to_owned());
     }

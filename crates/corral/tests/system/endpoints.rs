@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -25,9 +26,13 @@ impl<'a> Connection<'a> {
 
     /// The status and the body of the answer.
     fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_to("localhost", path, body)
+    }
+
+    fn post_to(&mut self, host: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.corral.token,
             body.len()
@@ -141,6 +146,84 @@ fn versions_are_reached_by_number_alias_and_traffic() {
     corral.run(&["endpoint", "rm", "live"]);
     let (_, message) = corral.fails(&["predict", "live", "a"]);
     assert!(message.contains("there is no endpoint `live`"), "{message}");
+}
+
+#[test]
+fn an_endpoint_has_a_host_name_of_its_own() {
+    let corral = Corral::start_with(&["--endpoint-domain", "models.example"]);
+    deploy(&corral, &["one", "two"]);
+    let mut connection = Connection::open(&corral);
+    let texts = json!({"texts": ["a"]});
+    let mut version = |host: &str, path: &str| {
+        let (status, answer) = connection.post_to(host, path, &texts);
+        (status, answer["endpoint_version"].as_u64())
+    };
+    assert_eq!(version("live.models.example", "/"), (200, Some(2)));
+    assert_eq!(version("LIVE.Models.example:80", "/1"), (200, Some(1)));
+    assert_eq!(version("live.models.example", "/latest/predict"), (200, Some(2)));
+    assert_eq!(version("live.models.example", "/9"), (404, None));
+    assert_eq!(version("other.models.example", "/"), (404, None));
+    assert_eq!(version("live.models.example", "/v1/tokens"), (404, None));
+    assert_eq!(version("models.example", "/"), (403, None));
+    assert_eq!(version("live.elsewhere.example", "/"), (403, None));
+    let (code, message) = corral.fails(&["up", "--endpoint-domain", "*.example"]);
+    assert!(code != 0 && message.contains("no domain for endpoints"), "{message}");
+}
+
+#[test]
+fn long_requests_are_answered_in_turns_with_short_ones() {
+    let corral = Corral::start();
+    corral.deploy_support();
+    let text = "my card was charged twice and nobody answers the phone ".repeat(200);
+    let heavy = json!({"texts": vec![text; 400]});
+    let path = "/v1/endpoints/support/predict";
+    let mut connection = Connection::open(&corral);
+    let begun = Instant::now();
+    let (status, answer) = connection.post(path, &heavy);
+    let alone = begun.elapsed();
+    assert_eq!((status, answer["predictions"].as_array().unwrap().len()), (200, 400));
+
+    // What takes too long is given up, and said so.
+    let mut hurried = heavy.clone();
+    hurried["timeout_ms"] = json!(1);
+    let (status, answer) = connection.post(path, &hurried);
+    assert_eq!(status, 504, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("1 ms"), "{answer}");
+    for wrong in [0, 600_001] {
+        hurried["timeout_ms"] = json!(wrong);
+        assert_eq!(connection.post(path, &hurried).0, 400);
+    }
+
+    // Short ones, though long enough to queue, overtake a crowd of long ones; of the crowd some
+    // may be refused, and none is answered in part.
+    let short = json!({"texts": vec!["x".repeat(50); 100]});
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let crowd: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(&corral);
+                    let mut answered = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let (status, answer) = connection.post(path, &heavy);
+                        let count = answer["predictions"].as_array().map_or(0, Vec::len);
+                        assert!(matches!((status, count), (200, 400) | (429, 0)), "{status}");
+                        answered += usize::from(status == 200);
+                    }
+                    answered
+                })
+            })
+            .collect();
+        corral.run(&["deploy", "support", "--name", "light"]);
+        let mut short_ones = Connection::open(&corral);
+        for _ in 0..20 {
+            let (status, answer) = short_ones.post("/v1/endpoints/light/predict", &short);
+            assert_eq!(status, 200, "another endpoint's crowd: {answer}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let answered: usize = crowd.into_iter().map(|one| one.join().unwrap()).sum();
+        assert!(answered > 0, "one alone took {alone:?}");
+    });
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn the_documented_requests_are_answered() {
     let blocks = page.split("\n```").skip(1).step_by(2);
     let shell = blocks.filter_map(|block| block.strip_prefix('\n'));
     let requests: Vec<&str> = shell.filter(|block| block.contains("curl")).collect();
-    assert!(requests.len() == 5, "{requests:?}");
+    assert!(requests.len() == 6, "{requests:?}");
     let folder = tempfile::tempdir().unwrap();
     for request in requests {
         let output = Command::new("bash")

@@ -28,6 +28,10 @@ pub struct PredictQuery {
     /// Where the endpoint's traffic is split by key, the same key goes to the same side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// How many milliseconds to wait for the answer, 600,000 at most; of lines, for those that are
+    /// asked together. As long as it takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// A line of a request of content type `application/x-ndjson`: this, or the text alone as a

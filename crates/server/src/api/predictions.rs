@@ -26,13 +26,19 @@ pub struct PredictRequest {
     /// 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// How many milliseconds to wait for the answer, 600,000 at most; what is not answered by
+    /// then is given up. As long as it takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 impl PredictRequest {
     /// What is asked, and about what.
     pub fn into_parts(self) -> (super::PredictQuery, Vec<String>) {
-        let Self { texts, top_k, threshold, prefix, back_off, answer_all, key } = self;
-        (super::PredictQuery { top_k, threshold, prefix, back_off, answer_all, key }, texts)
+        let Self { texts, top_k, threshold, prefix, back_off, answer_all, key, timeout_ms } = self;
+        let asked =
+            super::PredictQuery { top_k, threshold, prefix, back_off, answer_all, key, timeout_ms };
+        (asked, texts)
     }
 }
 

@@ -138,13 +138,16 @@ pub fn run(
 
 /// Whether trials have taken, by estimate and not by the clock, what the search may take.
 fn is_spent(bench: &Workbench<'_>, context: &SearchContext<'_>, trials: &[Trial]) -> bool {
+    let spent: f64 = trials.iter().map(|trial| seconds(bench, context, trial)).sum();
+    spent >= context.plan.search_seconds
+}
+
+/// What a trial has taken, by estimate.
+fn seconds(bench: &Workbench<'_>, context: &SearchContext<'_>, trial: &Trial) -> f64 {
     let folds = bench.folds.count;
-    let seconds = |trial: &Trial| {
-        let report = &trial.report;
-        let fit = context.shape.fit_seconds(&report.candidate, 1.0 - (folds as f64).recip());
-        context.plan.schedule.trial_seconds(report.rung_scores.len(), folds, fit)
-    };
-    trials.iter().map(seconds).sum::<f64>() >= context.plan.search_seconds
+    let report = &trial.report;
+    let fit = context.shape.fit_seconds(&report.candidate, 1.0 - (folds as f64).recip());
+    context.plan.schedule.trial_seconds(report.rung_scores.len(), folds, fit)
 }
 
 /// The candidates that climb together next.

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use super::SearchContext;
+use super::{SearchContext, seconds};
 use crate::report::TrialEnding;
 use crate::trial::{Trial, Workbench};
 
@@ -23,18 +23,20 @@ struct Told {
     running: usize,
     complete: usize,
     folds: usize,
+    /// What ended trials took by estimate, which is what ends a search of expensive ones.
+    seconds: f64,
     /// Goodness and score.
     best: Option<(f64, f64)>,
 }
 
 impl<'a> SearchProgress<'a> {
     pub fn new(bench: &'a Workbench<'a>, context: &SearchContext<'_>, before: &[Trial]) -> Self {
-        let told = Told { trials: 0, running: 0, complete: 0, folds: 0, best: None };
+        let told = Told { trials: 0, running: 0, complete: 0, folds: 0, seconds: 0.0, best: None };
         let progress = Self { bench, told: Mutex::new(told) };
         let mut told = progress.lock();
         for trial in before {
             told.folds += trial.report.fold_scores.len();
-            told.add(bench, trial);
+            told.add(bench, context, trial);
         }
         drop(told);
         progress.tell(context, &progress.lock(), "searching");
@@ -46,22 +48,20 @@ impl<'a> SearchProgress<'a> {
         let mut told = self.lock();
         told.running = count;
         let first = told.trials + 1;
-        let planned = context.plan.schedule.trials();
-        self.tell(context, &told, &format!("trial {first} of {planned}"));
+        self.tell(context, &told, &trial_of(context, first));
     }
 
     /// A fold of a trial was run.
     pub fn fold_ended(&self, context: &SearchContext<'_>, number: usize) {
         let mut told = self.lock();
         told.folds += 1;
-        let planned = context.plan.schedule.trials();
-        self.tell(context, &told, &format!("trial {number} of {planned}"));
+        self.tell(context, &told, &trial_of(context, number));
     }
 
     /// A trial was stopped or ended.
     pub fn trial_ended(&self, context: &SearchContext<'_>, trial: &Trial) {
         let mut told = self.lock();
-        told.add(self.bench, trial);
+        told.add(self.bench, context, trial);
         told.running = told.running.saturating_sub(1);
         drop(told);
         let report = &trial.report;
@@ -95,9 +95,10 @@ impl<'a> SearchProgress<'a> {
         });
         let by_folds = told.folds as f64 / folds_planned.max(1) as f64;
         let by_trials = told.trials as f64 / planned.max(1) as f64;
-        // Folds are an estimate, trials come in steps: the one that is further, but never done
-        // before the last trial is.
-        let fraction = by_folds.min(0.99).max(by_trials);
+        let by_seconds = told.seconds / context.plan.search_seconds;
+        // Folds are an estimate, trials and seconds come in steps: the one that is furthest, but
+        // never done before the last trial is.
+        let fraction = by_folds.max(by_seconds).min(0.99).max(by_trials);
         context.progress.within(SEARCH_PHASE, fraction as f32, message, detail);
     }
 
@@ -106,9 +107,17 @@ impl<'a> SearchProgress<'a> {
     }
 }
 
+/// Where a search is bounded by time too, it may end before all its trials were run.
+fn trial_of(context: &SearchContext<'_>, number: usize) -> String {
+    let planned = context.plan.schedule.trials();
+    let most = if context.plan.search_seconds.is_finite() { "at most " } else { "" };
+    format!("trial {number} of {most}{planned}")
+}
+
 impl Told {
-    fn add(&mut self, bench: &Workbench<'_>, trial: &Trial) {
+    fn add(&mut self, bench: &Workbench<'_>, context: &SearchContext<'_>, trial: &Trial) {
         self.trials += 1;
+        self.seconds += seconds(bench, context, trial);
         if let Some(evaluation) = &trial.report.evaluation {
             self.complete += 1;
             let goodness = bench.metric.goodness(evaluation);

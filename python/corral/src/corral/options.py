@@ -100,6 +100,8 @@ class PredictOptions(TypedDict, total=False):
     """Name classes also for texts that the model takes for none of them."""
     key: str
     """Decides the side of a split by key: the same key, the same version."""
+    timeout_ms: int
+    """How long the server may take for an answer, 600,000 at most; no limit when absent."""
 
 
 class CanaryOptions(TypedDict, total=False):
