@@ -78,6 +78,18 @@ pub const SETTINGS: &[Setting] = &[
         "memory it leaves to the rest of the machine",
     ),
     setting(
+        "up.model_memory",
+        "CORRAL_MODEL_MEMORY",
+        Some("2GiB"),
+        "the memory of open models, beyond which the one that was asked longest ago is closed",
+    ),
+    setting(
+        "up.model_idle_minutes",
+        "CORRAL_MODEL_IDLE_MINUTES",
+        Some("10"),
+        "after how long a model that nobody asks is closed, unless its endpoint keeps it warm",
+    ),
+    setting(
         "up.job_retention_days",
         "CORRAL_JOB_RETENTION_DAYS",
         Some("30"),

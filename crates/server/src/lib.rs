@@ -22,6 +22,7 @@ mod worker;
 
 pub use auth::{Access, new_token_secret};
 pub use backup::{RestoreError, Restored, restore};
+pub use corral_serving::OpenLimits;
 pub use endpoint_hosts::{DomainError, EndpointDomain};
 pub use error::ServerError;
 pub use run::{READY_LINE, ServerOptions, TlsFiles, run};

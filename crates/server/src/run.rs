@@ -12,7 +12,7 @@ use corral_blobs::BlobStore;
 use corral_catalog::{Catalog, SqliteCatalog};
 use corral_datasets::{Datasets, Taxonomies};
 use corral_jobs::{JobsOptions, JobsPorts, JobsService};
-use corral_serving::Serving;
+use corral_serving::{OpenLimits, Serving};
 use corral_types::SystemClock;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -61,6 +61,8 @@ pub struct ServerOptions {
     pub admin_token: Option<String>,
     pub tls: Option<TlsFiles>,
     pub job_retention_days: u32,
+    /// How many models may be open, and how long unasked.
+    pub open_limits: OpenLimits,
 }
 
 /// Runs a server until SIGTERM or SIGINT. Blocking.
@@ -107,6 +109,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
         stopped.clone(),
     ));
     servers.spawn(collect_regularly(app.clone(), stopped.clone()));
+    servers.spawn(keep_warm(app.clone(), stopped.clone()));
 
     // Whoever started this process reads the line, or does not care.
     let _told = writeln!(std::io::stdout(), "{READY_LINE}");
@@ -145,7 +148,7 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     };
     let jobs = JobsService::start(jobs_options, ports)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let serving = Serving::open(catalog.clone(), blobs.clone(), cores).await?;
+    let serving = Serving::open(catalog.clone(), blobs.clone(), cores, options.open_limits).await?;
     Ok(App {
         datasets: Datasets::new(catalog.clone(), blobs.clone()),
         taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),
@@ -206,6 +209,13 @@ fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, ServerError
         .map_err(|error| refuse(&files.certificate, error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+async fn keep_warm(app: App, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = app.serving.keep_warm() => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
 }
 
 async fn collect_regularly(app: App, mut stopped: watch::Receiver<bool>) {

@@ -9,6 +9,7 @@ use corral_encoder::EncoderError;
 use corral_types::{BlobHash, ErrorKind, Explain, NameError};
 
 use crate::fixed::MAX_FIXED_LABELS;
+use crate::keep_warm::{MAX_REPLICAS, MAX_WINDOWS};
 use crate::predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K};
 use crate::routing::{MAX_ALIASES, MAX_SHARES};
 
@@ -44,6 +45,14 @@ pub enum RoutingError {
     CanaryRequests,
     #[error("the bound `{field}` of a canary is {found}, out of its range")]
     Bound { field: &'static str, found: f64 },
+    #[error("{found} replicas are asked for; 1 to {MAX_REPLICAS} can be kept warm")]
+    Replicas { found: u32 },
+    #[error("a schedule has 1 to {MAX_WINDOWS} windows, and this one {found}")]
+    Windows { found: usize },
+    #[error("`{0}` is no part of the week")]
+    Window(String),
+    #[error("there is no time zone `{0}`")]
+    TimeZone(String),
     #[error("the endpoint's traffic was changed meanwhile")]
     MovedOn,
 }
@@ -70,6 +79,8 @@ impl Explain for RoutingError {
             Self::CanaryFrom => Some("name it as `from`".to_owned()),
             Self::Alias(_) => Some("choose a word such as `stable`".to_owned()),
             Self::TooManyAliases => Some("remove one first".to_owned()),
+            Self::Window(_) => Some("write it as in `mon-fri 08:00-18:00`".to_owned()),
+            Self::TimeZone(_) => Some("write its name as in `Europe/Berlin`".to_owned()),
             Self::Bound { field: "latency_ratio", .. } => Some("it is at least 1".to_owned()),
             Self::Bound { .. } => Some("it is from 0 to 1".to_owned()),
             _ => None,

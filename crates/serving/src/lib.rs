@@ -10,6 +10,7 @@
 mod canary;
 mod error;
 mod fixed;
+mod keep_warm;
 mod opened;
 mod pool;
 mod predict;
@@ -22,7 +23,8 @@ pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
-pub use opened::{OpenModel, Opened};
+pub use keep_warm::{KeepWarm, Schedule, Window};
+pub use opened::{OpenLimits, OpenModel, Opened};
 pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K, Question, Scored};
 pub use routing::{
     Canary, CanaryEnd, MAX_ALIASES, MAX_SHARES, Mirror, Routing, Selector, Share, SplitBy, Traffic,
@@ -68,5 +70,18 @@ pub const BATCH_TEXTS: Metric = Metric {
     description: "texts answered together",
 };
 
+/// Models that are open, and the bytes of their files.
+pub const OPEN_MODELS: Metric = Metric {
+    name: "corral_open_models",
+    kind: MetricKind::Gauge,
+    description: "models that are open",
+};
+pub const OPEN_MODEL_BYTES: Metric = Metric {
+    name: "corral_open_model_bytes",
+    kind: MetricKind::Gauge,
+    description: "bytes of the files of open models",
+};
+
 /// Every metric of this crate.
-pub const METRICS: &[Metric] = &[REQUESTS, TEXTS, LATENCY, MIRRORED, BATCH_TEXTS];
+pub const METRICS: &[Metric] =
+    &[REQUESTS, TEXTS, LATENCY, MIRRORED, BATCH_TEXTS, OPEN_MODELS, OPEN_MODEL_BYTES];

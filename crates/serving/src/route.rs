@@ -12,6 +12,7 @@ use corral_types::{BlobHash, EndpointId, Name};
 
 use crate::canary::{Side, Verdict, Watch};
 use crate::fixed::FixedAnswer;
+use crate::keep_warm::KeepWarm;
 use crate::routing::{Canary, Routing, Selector, Share, SplitBy, Traffic};
 use crate::{Endpoint, RoutingError, ServingError};
 
@@ -118,6 +119,10 @@ impl Route {
             dealt: AtomicU64::new(1),
             considered: AtomicU64::new(1),
         })
+    }
+
+    pub fn keep_warm(&self) -> Option<&KeepWarm> {
+        self.routing.keep_warm.as_ref()
     }
 
     /// The version that a request reaches.

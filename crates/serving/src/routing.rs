@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::RoutingError;
 use crate::canary::{Bounds, GoneBack};
+use crate::keep_warm::KeepWarm;
 
 /// Names that an alias may not have, since they stand for other things in a path.
-const RESERVED: [&str; 6] = ["latest", "predict", "aliases", "versions", "traffic", "mirror"];
+const RESERVED: [&str; 7] =
+    ["latest", "predict", "aliases", "versions", "traffic", "mirror", "keep-warm"];
 
 /// The most aliases of an endpoint.
 pub const MAX_ALIASES: usize = 100;
@@ -164,6 +166,9 @@ pub struct Routing {
     pub mirror: Option<Mirror>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_canary: Option<CanaryEnd>,
+    /// Opened when it is asked for, and closed when it was not for a while, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_warm: Option<KeepWarm>,
 }
 
 impl Routing {
@@ -214,6 +219,9 @@ impl Routing {
             Traffic::To { version } => drop(self.number(version, versions)?),
             Traffic::Split { shares, .. } => self.check_shares(shares, versions)?,
             Traffic::Canary(canary) => self.check_canary(canary, versions)?,
+        }
+        if let Some(keep_warm) = &self.keep_warm {
+            keep_warm.check()?;
         }
         if let Some(mirror) = &self.mirror {
             self.number(&mirror.version, versions)?;

@@ -18,7 +18,8 @@ use crate::pool::Pool;
 use crate::route::{Route, Serves};
 use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
 use crate::{
-    Answer, LATENCY, MIRRORED, Opened, Question, REQUESTS, RoutingError, ServingError, TEXTS,
+    Answer, LATENCY, MIRRORED, OpenLimits, Opened, Question, REQUESTS, RoutingError, ServingError,
+    TEXTS,
 };
 
 /// Questions that wait for a mirror's answer at once, of all endpoints together. Those beyond are
@@ -97,6 +98,7 @@ impl Serving {
         catalog: Arc<dyn Catalog>,
         blobs: BlobStore,
         cores: usize,
+        limits: OpenLimits,
     ) -> Result<Self, ServingError> {
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
@@ -114,7 +116,7 @@ impl Serving {
         }
         let shared = Shared {
             catalog,
-            opened: Opened::new(blobs),
+            opened: Opened::new(blobs, limits),
             pool: Pool::start(cores).map_err(ServingError::Threads)?,
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),

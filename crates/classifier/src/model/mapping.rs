@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Deref;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut};
 
 /// Bytes that begin at a page, mapped from a file or copied.
 #[derive(Debug)]
@@ -19,6 +19,11 @@ impl FileBytes {
         // are checked where they are used, so that even a changed file gives no more than a
         // wrong answer.
         unsafe { Mmap::map(file) }.map(Self)
+    }
+
+    /// Asks for the pages that are not in memory yet.
+    pub fn read_ahead(&self) -> io::Result<()> {
+        self.0.advise(Advice::WillNeed)
     }
 
     /// Copies a file.

@@ -148,6 +148,19 @@ impl Model {
         &self.settings.name
     }
 
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Asks the kernel to read the file into memory, without waiting for it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn read_ahead(&self) -> std::io::Result<()> {
+        self.bytes.read_ahead()
+    }
+
     pub fn link(&self) -> Link {
         self.settings.link
     }

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use corral_server::api::{
-    AliasRequest, CanaryBody, DeployRequest, EndpointDetail, FixedLabelBody, MirrorBody, Page,
-    ShareBody, SplitByBody, TrafficBody,
+    AliasRequest, CanaryBody, DeployRequest, EndpointDetail, FixedLabelBody, KeepWarmBody,
+    MirrorBody, Page, ShareBody, SplitByBody, TrafficBody,
 };
 use corral_types::{ErrorKind, Failure};
 use reqwest::Method;
@@ -28,6 +28,9 @@ pub struct DeployArgs {
     /// be given several times
     #[arg(long, value_name = "CLASS[=PROBABILITY]", conflicts_with = "model")]
     answer: Vec<FixedLabel>,
+    /// Keep so many ready though nobody asks; `corral endpoint keep-warm` sets it by schedule
+    #[arg(long, value_name = "NUMBER")]
+    keep_warm: Option<u32>,
 }
 
 /// A class of a fixed answer, as written on the command line.
@@ -82,6 +85,19 @@ pub enum EndpointCommand {
     },
     /// Let a version take over step by step, and go back if it does worse
     Canary(CanaryArgs),
+    /// Keep the models open though nobody asks, so that the first request does not wait
+    KeepWarm {
+        name: String,
+        /// How many stand ready; 0 goes back to opening what is asked for
+        #[arg(default_value_t = 1)]
+        replicas: u32,
+        /// A part of the week, such as 'mon-fri 08:00-18:00'; may be given several times
+        #[arg(long, value_name = "DAYS FROM-TO")]
+        window: Vec<String>,
+        /// The time zone of the windows, such as Europe/Berlin
+        #[arg(long, value_name = "ZONE", requires = "window")]
+        time_zone: Option<String>,
+    },
     /// Have a version asked as well, its answers compared and thrown away
     Mirror {
         name: String,
@@ -152,7 +168,16 @@ pub async fn deploy(args: DeployArgs, context: &Context) -> anyhow::Result<()> {
         alias: args.alias,
     };
     let request = client.request(Method::PUT, &["v1", "endpoints", &args.name]).json(&deployment);
-    let detail: EndpointDetail = client.json(request).await?;
+    let mut detail: EndpointDetail = client.json(request).await?;
+    if let Some(replicas) = args.keep_warm {
+        let path = ["v1", "endpoints", &args.name, "keep-warm"];
+        let body = KeepWarmBody { replicas: Some(replicas), windows: Vec::new(), time_zone: None };
+        let request = match replicas {
+            0 => client.request(Method::DELETE, &path),
+            _ => client.request(Method::PUT, &path).json(&body),
+        };
+        detail = client.json(request).await?;
+    }
     context.output.show(&detail, |detail| {
         let url = client.url(&["v1", "endpoints", &detail.name, "predict"]);
         let newest = detail.versions.last();
@@ -220,6 +245,14 @@ pub async fn run(command: EndpointCommand, context: &Context) -> anyhow::Result<
             });
             changed(Method::PUT, path(&args.name, &["traffic"])).json(&canary)
         }
+        EndpointCommand::KeepWarm { name, replicas, window, time_zone } => {
+            let path = path(&name, &["keep-warm"]);
+            let body = KeepWarmBody { replicas: Some(replicas), windows: window, time_zone };
+            match replicas {
+                0 => changed(Method::DELETE, path),
+                _ => changed(Method::PUT, path).json(&body),
+            }
+        }
         EndpointCommand::Mirror { name, to, share, .. } => {
             let path = path(&name, &["mirror"]);
             match to {
@@ -280,6 +313,9 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
         let percent = 100.0 * mirror.share.unwrap_or(1.0);
         pairs.push(("mirror", format!("{percent} % to {}", mirror.version)));
     }
+    if let Some(keep_warm) = &detail.keep_warm {
+        pairs.push(("keep warm", keep_warm_text(keep_warm)));
+    }
     if let Some(end) = &detail.last_canary {
         let what = match &end.why {
             None => format!("{} took over from {}", end.to, end.from),
@@ -301,6 +337,18 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
     });
     let versions = table(["#version", "answers with", "aliases", "created"], rows);
     format!("{}\n{versions}", fields(pairs))
+}
+
+fn keep_warm_text(keep_warm: &KeepWarmBody) -> String {
+    let replicas = keep_warm.replicas.unwrap_or(1);
+    let when = match &keep_warm.windows[..] {
+        [] => "always".to_owned(),
+        windows => {
+            let zone = keep_warm.time_zone.as_deref().unwrap_or("UTC");
+            format!("{} ({zone})", windows.join(", "))
+        }
+    };
+    format!("{replicas}, {when}")
 }
 
 fn served(model: &Option<String>, version: Option<u32>) -> String {

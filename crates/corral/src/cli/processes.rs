@@ -4,12 +4,13 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
 use corral_server::training_job::TRAIN_KIND;
-use corral_server::{Access, EndpointDomain, ServerOptions, TlsFiles};
+use corral_server::{Access, EndpointDomain, OpenLimits, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
 use corral_worker::{ServerAddress, WorkerOptions};
@@ -37,6 +38,10 @@ pub struct ServerArgs {
     tls_key: Option<PathBuf>,
     #[arg(long, default_value_t = 30)]
     job_retention_days: u32,
+    #[arg(long)]
+    model_memory: u64,
+    #[arg(long)]
+    model_idle_minutes: u32,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +95,10 @@ pub fn server(args: ServerArgs) -> anyhow::Result<()> {
             .zip(args.tls_key)
             .map(|(certificate, key)| TlsFiles { certificate, key }),
         job_retention_days: args.job_retention_days,
+        open_limits: OpenLimits {
+            model_bytes: args.model_memory,
+            idle: Duration::from_secs(60 * u64::from(args.model_idle_minutes)),
+        },
     };
     corral_server::run(options).map_err(reported)
 }

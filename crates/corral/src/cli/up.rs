@@ -33,6 +33,10 @@ pub struct UpArgs {
     /// Memory left to the rest of the machine
     #[arg(long, value_name = "SIZE")]
     memory_reserve: Option<String>,
+    /// Memory of open models, beyond which the one that was asked longest ago is closed
+    /// [env: CORRAL_MODEL_MEMORY] [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    model_memory: Option<String>,
     /// Accept requests with any token or none (only on loopback)
     #[arg(long)]
     no_auth: bool,
@@ -96,8 +100,16 @@ pub fn run(args: UpArgs, context: &Context) -> anyhow::Result<()> {
             server_arguments.extend([flag.to_owned(), path.display().to_string()]);
         }
     }
-    if let Some(days) = setting("up.job_retention_days") {
-        server_arguments.extend(["--job-retention-days".to_owned(), days]);
+    for (flag, key) in [
+        ("--job-retention-days", "up.job_retention_days"),
+        ("--model-idle-minutes", "up.model_idle_minutes"),
+    ] {
+        if let Some(number) = setting(key) {
+            server_arguments.extend([flag.to_owned(), number]);
+        }
+    }
+    if let Some(bytes) = checked_size(args.model_memory.or_else(|| setting("up.model_memory")))? {
+        server_arguments.extend(["--model-memory".to_owned(), bytes.to_string()]);
     }
     let mut worker_arguments = Vec::new();
     for (flag, size) in [("--memory", memory), ("--memory-reserve", memory_reserve)] {

@@ -84,6 +84,17 @@ fn deploy(corral: &Corral, answers: &[&str]) {
     }
 }
 
+/// The page of metrics; empty while the server is away.
+fn metrics(corral: &Corral) -> String {
+    let mut text = String::new();
+    let address = corral.url.strip_prefix("http://").unwrap();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let asked = stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n");
+        let _answered = asked.and_then(|()| stream.read_to_string(&mut text));
+    }
+    text
+}
+
 fn label(corral: &Corral, endpoint: &str) -> String {
     let answer = corral.json(&["predict", endpoint, "a text"]);
     answer["predictions"][0]["labels"][0]["id"].as_str().unwrap().to_owned()
@@ -168,6 +179,36 @@ fn an_endpoint_has_a_host_name_of_its_own() {
     assert_eq!(version("live.elsewhere.example", "/"), (403, None));
     let (code, message) = corral.fails(&["up", "--endpoint-domain", "*.example"]);
     assert!(code != 0 && message.contains("no domain for endpoints"), "{message}");
+}
+
+#[test]
+fn an_endpoint_is_kept_warm_by_schedule() {
+    let corral = Corral::start();
+    corral.deploy_support();
+    corral.run(&["endpoint", "keep-warm", "support", "2"]);
+    let shown = corral.run(&["endpoint", "show", "support"]);
+    assert!(shown.contains("2, always"), "{shown}");
+    // A server that starts anew opens what is kept warm, before anybody asks.
+    for process in corral.processes("server") {
+        signal(process, "KILL");
+    }
+    wait_for("the server to open the model", || {
+        metrics(&corral).lines().any(|line| line == "corral_open_models 1").then_some(())
+    });
+    let office = ["--window", "mon-fri 08:00-18:00", "--time-zone", "Europe/Berlin"];
+    corral.run(&[&["endpoint", "keep-warm", "support"][..], &office].concat());
+    let shown = corral.run(&["endpoint", "show", "support"]);
+    let window = "1, mon,tue,wed,thu,fri 08:00-18:00 (Europe/Berlin)";
+    assert!(shown.contains(window), "{shown}");
+    let wrong = ["endpoint", "keep-warm", "support", "--window", "weekdays 8-18"];
+    let (_, message) = corral.fails(&wrong);
+    assert!(message.contains("`weekdays 8-18` is no part of the week"), "{message}");
+    let wrong = [&wrong[..4], &["mon 08:00-09:00", "--time-zone", "Mars/Olympus"]].concat();
+    let (_, message) = corral.fails(&wrong);
+    assert!(message.contains("no time zone `Mars/Olympus`"), "{message}");
+    corral.run(&["endpoint", "keep-warm", "support", "0"]);
+    let shown = corral.run(&["endpoint", "show", "support"]);
+    assert!(!shown.contains("keep warm"), "{shown}");
 }
 
 #[test]
@@ -269,15 +310,8 @@ fn a_mirror_is_asked_and_its_answers_thrown_away() {
     corral.run(&["endpoint", "mirror", "live", "2"]);
     let counts = Connection::open(&corral).counts("/v1/endpoints/live/predict", 40);
     assert_eq!(counts, BTreeMap::from([(1, 40)]));
-    let metrics = || {
-        let mut stream = TcpStream::connect(corral.url.strip_prefix("http://").unwrap()).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    };
     let expected = "corral_mirrored_requests_total{outcome=\"other\"} 40";
-    wait_for("all mirrored requests", || metrics().contains(expected).then_some(()));
+    wait_for("all mirrored requests", || metrics(&corral).contains(expected).then_some(()));
     corral.run(&["endpoint", "mirror", "live", "--off"]);
     let (_, message) = corral.fails(&["endpoint", "mirror", "live", "2", "--share", "1.5"]);
     assert!(message.contains("above 0 and at most 1"), "{message}");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use corral_serving::{
-    Bounds, CanaryEnd, Endpoint, FixedAnswer, FixedLabel, GoneBack, RoutingError, Selector,
-    SplitBy, Traffic,
+    Bounds, CanaryEnd, Endpoint, FixedAnswer, FixedLabel, GoneBack, KeepWarm, RoutingError,
+    Schedule, Selector, SplitBy, Traffic, Window,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -61,6 +61,24 @@ pub struct EndpointDetail {
     /// How the last canary ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_canary: Option<CanaryEndDetail>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_warm: Option<KeepWarmBody>,
+}
+
+/// That the models of an endpoint's traffic are kept open though nobody asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeepWarmBody {
+    /// How many stand ready; 1 when absent. A model that the server answers with by itself
+    /// serves all requests from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Parts of the week, such as `mon-fri 08:00-18:00`; always when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<String>,
+    /// The IANA time zone of the windows, such as `Europe/Berlin`; `UTC` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// A version of an endpoint, which never changes.
@@ -313,6 +331,30 @@ impl From<&Traffic> for TrafficBody {
     }
 }
 
+impl KeepWarmBody {
+    /// # Errors
+    /// When a window is none.
+    pub fn read(self) -> Result<KeepWarm, RoutingError> {
+        let windows = self.windows.iter().map(|window| window.parse());
+        let windows: Vec<Window> = windows.collect::<Result<_, _>>()?;
+        let time_zone = self.time_zone.unwrap_or_else(|| "UTC".to_owned());
+        let schedule = (!windows.is_empty()).then_some(Schedule { time_zone, windows });
+        Ok(KeepWarm { replicas: self.replicas.unwrap_or(1), schedule })
+    }
+}
+
+impl From<&KeepWarm> for KeepWarmBody {
+    fn from(keep_warm: &KeepWarm) -> Self {
+        let schedule = keep_warm.schedule.as_ref();
+        let windows = schedule.into_iter().flat_map(|schedule| &schedule.windows);
+        Self {
+            replicas: Some(keep_warm.replicas),
+            windows: windows.map(Window::to_string).collect(),
+            time_zone: schedule.map(|schedule| schedule.time_zone.clone()),
+        }
+    }
+}
+
 impl From<&CanaryEnd> for CanaryEndDetail {
     fn from(end: &CanaryEnd) -> Self {
         let percent = |rate: f64| format!("{:.1} %", 100.0 * rate);
@@ -354,6 +396,7 @@ impl From<&Endpoint> for EndpointDetail {
                 share: Some(mirror.share),
             }),
             last_canary: routing.last_canary.as_ref().map(CanaryEndDetail::from),
+            keep_warm: routing.keep_warm.as_ref().map(KeepWarmBody::from),
         }
     }
 }

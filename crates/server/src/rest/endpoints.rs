@@ -10,8 +10,8 @@ use corral_types::{Caller, ErrorKind, Failure};
 use super::answer::{Answer, ApiError, Body, Query, name, page_of, page_request, versioned};
 use super::lines;
 use crate::api::{
-    AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, MirrorBody, Page, PageQuery,
-    PredictAnswer, PredictLine, PredictQuery, PredictRequest, PredictedLine, Prediction,
+    AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, KeepWarmBody, MirrorBody, Page,
+    PageQuery, PredictAnswer, PredictLine, PredictQuery, PredictRequest, PredictedLine, Prediction,
     TrafficBody,
 };
 use crate::asking::{Addressed, ask};
@@ -145,6 +145,40 @@ pub async fn set_mirror(
     let version: Selector = request.version.parse()?;
     let share = request.share.unwrap_or(1.0);
     change_mirror(&app, &caller, &endpoint, Some(Mirror { version, share })).await
+}
+
+/// Keeps the models of an endpoint's traffic open though nobody asks, always or in parts of the
+/// week.
+#[utoipa::path(put, path = "/v1/endpoints/{name}/keep-warm", tag = "endpoints",
+    params(("name" = String, Path)), request_body = KeepWarmBody,
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn set_keep_warm(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+    Body(request): Body<KeepWarmBody>,
+) -> Answer<Json<EndpointDetail>> {
+    let keep_warm = request.read()?;
+    let changed = app.serving.change(&caller, name(&endpoint)?, |routing, _| {
+        routing.keep_warm = Some(keep_warm.clone());
+        Ok(())
+    });
+    shown(changed.await?)
+}
+
+/// Opens the models of an endpoint's traffic when it is asked, which is the default.
+#[utoipa::path(delete, path = "/v1/endpoints/{name}/keep-warm", tag = "endpoints",
+    params(("name" = String, Path)), responses((status = 200, body = EndpointDetail)))]
+pub async fn remove_keep_warm(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+) -> Answer<Json<EndpointDetail>> {
+    let changed = app.serving.change(&caller, name(&endpoint)?, |routing, _| {
+        routing.keep_warm = None;
+        Ok(())
+    });
+    shown(changed.await?)
 }
 
 /// Ends mirroring.

@@ -89,6 +89,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/aliases/{alias}", put(endpoints::set_alias))
         .route("/v1/endpoints/{name}/aliases/{alias}", delete(endpoints::remove_alias))
         .route("/v1/endpoints/{name}/traffic", put(endpoints::set_traffic))
+        .route("/v1/endpoints/{name}/keep-warm", put(endpoints::set_keep_warm))
+        .route("/v1/endpoints/{name}/keep-warm", delete(endpoints::remove_keep_warm))
         .route("/v1/endpoints/{name}/mirror", put(endpoints::set_mirror))
         .route("/v1/endpoints/{name}/mirror", delete(endpoints::remove_mirror))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))

@@ -58,6 +58,8 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train}
         endpoints::set_alias,
         endpoints::remove_alias,
         endpoints::set_traffic,
+        endpoints::set_keep_warm,
+        endpoints::remove_keep_warm,
         endpoints::set_mirror,
         endpoints::remove_mirror,
         endpoints::remove_version,
