@@ -5,16 +5,20 @@
 //! `bench/results/NAME.json` and as a table into `docs/benchmarks.md`.
 
 mod embedding;
+mod fleet;
 mod http;
 mod import;
 mod kills;
 mod linear;
+mod load;
 mod machine;
 mod open;
 mod peers;
 mod quality;
 mod report;
 mod search;
+mod server;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +38,8 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("embedding", "embedding of Banking77's texts on two cores", |_| embedding::run()),
     ("open", "a model of 80 MB opened, and its first answer", |_| open::run()),
     ("http", "one lexical prediction over HTTP", |_| http::run()),
+    ("serving", "endpoints under load, against FastAPI and Ray Serve", serving::run),
+    ("fleet", "thousands of models on one server", fleet::run),
     ("kills", "2,000 random kills under load", |_| kills::run()),
     ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
     ("quality", "accuracy of the default search, cross-validated", |selection| {

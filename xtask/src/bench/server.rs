@@ -1,0 +1,101 @@
+//! A server of ours to measure.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+use super::{build, root};
+
+/// `corral up` in a folder of its own, built with the release profile; ended with the value.
+pub struct Server {
+    process: Child,
+    pub url: String,
+    /// The host and port of the URL.
+    pub address: String,
+    binary: PathBuf,
+    folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Server {
+    /// Starts a server over an empty folder.
+    pub fn start() -> anyhow::Result<Self> {
+        build(&["--package", "corral"])?;
+        let folder = tempfile::tempdir_in(root().join("target"))?;
+        let binary = root().join("target/release/corral");
+        let (process, url) = spawn(&binary, &folder)?;
+        let address = address_of(&url)?;
+        Ok(Self { process, url, address, binary, folder })
+    }
+
+    /// Ends it and starts another over the same folder.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        self.end();
+        let (process, url) = spawn(&self.binary, &self.folder)?;
+        self.address = address_of(&url)?;
+        (self.process, self.url) = (process, url);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let _signalled = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ended = self.process.wait();
+    }
+
+    /// Runs a command of the command line against it.
+    pub fn corral(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let status = Command::new(&self.binary)
+            .args(arguments)
+            .env("CORRAL_URL", &self.url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "corral {arguments:?} failed");
+        Ok(())
+    }
+
+    /// The process that answers requests.
+    pub fn server_process(&self) -> anyhow::Result<u32> {
+        let of = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"))?;
+        let is_server = |process: &&str| {
+            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).nth(1) == Some(b"server")
+        };
+        let server = children.split_whitespace().find(is_server);
+        Ok(server.context("no server process runs")?.parse()?)
+    }
+
+    /// Resident memory of that process, mapped files included.
+    pub fn resident_bytes(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server_process()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next());
+        let kibibytes: f64 = kibibytes.context("the process says what it holds")?.parse()?;
+        Ok(kibibytes * 1024.0)
+    }
+}
+
+fn spawn(binary: &PathBuf, folder: &TempDir) -> anyhow::Result<(Child, String)> {
+    let mut process = Command::new(binary)
+        .args(["up", "--no-auth", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut lines = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
+    let line = lines.next().context("corral up said nothing")??;
+    Ok((process, line.rsplit(' ').next().unwrap_or_default().to_owned()))
+}
+
+fn address_of(url: &str) -> anyhow::Result<String> {
+    Ok(url.strip_prefix("http://").context("an http address")?.to_owned())
+}
