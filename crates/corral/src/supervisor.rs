@@ -9,6 +9,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -25,6 +27,9 @@ use crate::data_dir::DataDir;
 /// lived for [`STABLE_AFTER`].
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The longest pause after a server that had answered: whatever ends it again and again, it
+/// answers others in between.
+const READY_PAUSE_MAX: Duration = Duration::from_millis(400);
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the children may take to end cleanly: the server's drain and then some.
@@ -85,6 +90,7 @@ struct Supervised {
     child: Option<Child>,
     started: Instant,
     pause: Duration,
+    was_ready: Arc<AtomicBool>,
 }
 
 struct Supervisor {
@@ -172,14 +178,16 @@ impl Supervisor {
                     .stdout(Stdio::null());
             }
         }
+        let was_ready = Arc::new(AtomicBool::new(false));
         let mut child = command.spawn().with_context(|| format!("start the {}", role.name()))?;
         if let Some(stdout) = child.stdout.take() {
-            let ready = self.ready.clone();
+            let (ready, answered) = (self.ready.clone(), was_ready.clone());
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stdout).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
                     if line == corral_server::READY_LINE {
                         ready.send_replace(true);
+                        answered.store(true, Ordering::Relaxed);
                     }
                 }
             });
@@ -189,6 +197,7 @@ impl Supervisor {
             child: Some(child),
             started: Instant::now(),
             pause: RESTART_PAUSE_MIN,
+            was_ready,
         })
     }
 
@@ -199,6 +208,8 @@ impl Supervisor {
             supervised.child = None;
             if supervised.started.elapsed() > STABLE_AFTER {
                 supervised.pause = RESTART_PAUSE_MIN;
+            } else if supervised.was_ready.load(Ordering::Relaxed) {
+                supervised.pause = supervised.pause.min(READY_PAUSE_MAX);
             }
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             eprintln!(
