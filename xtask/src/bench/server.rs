@@ -52,13 +52,10 @@ impl Server {
 
     /// Runs a command of the command line against it.
     pub fn corral(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let status = Command::new(&self.binary)
-            .args(arguments)
-            .env("CORRAL_URL", &self.url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        ensure!(status.success(), "corral {arguments:?} failed");
+        let output =
+            Command::new(&self.binary).args(arguments).env("CORRAL_URL", &self.url).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "corral {arguments:?}: {said}");
         Ok(())
     }
 
