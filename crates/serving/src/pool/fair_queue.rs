@@ -2,8 +2,9 @@
 //!
 //! Flows take turns by the work they ask for, in the order of start tags (start-time fair
 //! queueing: Goyal, Vin, Cheng, "Start-Time Fair Queuing", 1996): however much one asks for, another
-//! that asks for little is served next. A flow's own requests are answered in their order. Where
-//! the bound is passed, the flow that has most waiting loses its newest request.
+//! that asks for little is served next. Within a flow light requests, of one part, take turns with
+//! the parts of heavy ones, of which a few are under way at once. Where more waits than the bound,
+//! the flow that has most waiting loses its newest request.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -31,6 +32,10 @@ pub struct Cut<P> {
     pub is_last: bool,
 }
 
+/// Heavy requests of a flow that are under way at once: more of them would each take longer, and
+/// hold what they were asked for the longer.
+const MOST_BEGUN: usize = 4;
+
 /// Requests that wait, of several flows.
 pub struct FairQueue<F, R> {
     flows: HashMap<F, Flow<R>>,
@@ -38,13 +43,29 @@ pub struct FairQueue<F, R> {
     turns: BTreeSet<(u64, F)>,
     /// The start tag of the part that was last cut off.
     now: u64,
+    /// Of requests that were not begun.
     waiting_cost: u64,
     waiting: usize,
-    bound: u64,
+    admitted: u64,
+    limits: Limits,
+}
+
+/// In the unit of costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What may wait when a further request is admitted.
+    pub waiting_cost: u64,
+    /// What a light request costs at most.
+    pub light_cost: u64,
 }
 
 struct Flow<R> {
-    requests: VecDeque<Waiting<R>>,
+    light: VecDeque<Waiting<R>>,
+    heavy: VecDeque<Waiting<R>>,
+    /// Heavy ones that are under way; the first is served next.
+    begun: VecDeque<R>,
+    /// Whether a light request was served last.
+    light_was_last: bool,
     /// The start tag of its next part.
     start: u64,
     /// Of requests that were not begun.
@@ -54,25 +75,72 @@ struct Flow<R> {
 struct Waiting<R> {
     request: R,
     cost: u64,
-    is_begun: bool,
+    /// Numbers rise with time.
+    number: u64,
 }
 
 impl<R> Default for Flow<R> {
     fn default() -> Self {
-        Self { requests: VecDeque::new(), start: 0, waiting_cost: 0 }
+        Self {
+            light: VecDeque::new(),
+            heavy: VecDeque::new(),
+            begun: VecDeque::new(),
+            light_was_last: false,
+            start: 0,
+            waiting_cost: 0,
+        }
+    }
+}
+
+/// Where the next part of a flow comes from.
+enum Source {
+    Light,
+    Heavy,
+    Begun,
+}
+
+impl<R> Flow<R> {
+    fn is_empty(&self) -> bool {
+        self.light.is_empty() && self.heavy.is_empty() && self.begun.is_empty()
+    }
+
+    fn source(&self) -> Option<Source> {
+        let more = if !self.heavy.is_empty() && self.begun.len() < MOST_BEGUN {
+            Some(Source::Heavy)
+        } else {
+            (!self.begun.is_empty()).then_some(Source::Begun)
+        };
+        match more {
+            Some(_) if !self.light.is_empty() && !self.light_was_last => Some(Source::Light),
+            None => (!self.light.is_empty()).then_some(Source::Light),
+            more => more,
+        }
+    }
+
+    fn next(&self) -> Option<&R> {
+        match self.source()? {
+            Source::Light => self.light.front().map(|waiting| &waiting.request),
+            Source::Heavy => self.heavy.front().map(|waiting| &waiting.request),
+            Source::Begun => self.begun.front(),
+        }
+    }
+
+    fn newest(&self) -> Option<u64> {
+        let last = |waiting: &VecDeque<Waiting<R>>| waiting.back().map(|last| last.number);
+        last(&self.light).max(last(&self.heavy))
     }
 }
 
 impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
-    /// A queue in which requests that were not begun cost `bound` at most; one alone may cost more.
-    pub fn new(bound: u64) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             flows: HashMap::new(),
             turns: BTreeSet::new(),
             now: 0,
             waiting_cost: 0,
             waiting: 0,
-            bound,
+            admitted: 0,
+            limits,
         }
     }
 
@@ -90,28 +158,41 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
     /// newest of the flows that have most waiting, which may be this one.
     #[must_use]
     pub fn admit(&mut self, flow: F, request: R, cost: u64) -> Vec<R> {
-        let known = self.flows.entry(flow).or_default();
-        if known.requests.is_empty() {
-            known.start = known.start.max(self.now);
-            self.turns.insert((known.start, flow));
-        }
-        known.requests.push_back(Waiting { request, cost, is_begun: false });
-        known.waiting_cost += cost;
-        self.waiting_cost += cost;
-        self.waiting += 1;
         let mut refused = Vec::new();
-        while self.waiting_cost > self.bound && self.waiting > 1 {
-            // Of flows with as much, the one that has just asked for more.
-            let most = self
-                .flows
-                .iter()
-                .max_by_key(|(key, state)| (state.waiting_cost, **key == flow, **key));
-            let Some(loses) = most.map(|(key, _)| *key) else { break };
-            match self.take_newest(loses) {
-                Some(request) => refused.push(request),
-                None => break,
+        while self.waiting_cost > self.limits.waiting_cost {
+            // Of flows with as much, the one that asks for more now.
+            let with_this = |key: F, state: &Flow<R>| {
+                let own = key == flow;
+                (state.waiting_cost + if own { cost } else { 0 }, own, key)
+            };
+            let all = self.flows.iter().map(|(&key, state)| with_this(key, state));
+            let most = all.max().filter(|(most, ..)| *most >= cost);
+            match most {
+                Some((_, false, loses)) => match self.take_newest(loses) {
+                    Some(lost) => refused.push(lost),
+                    None => break,
+                },
+                _ => {
+                    refused.push(request);
+                    return refused;
+                }
             }
         }
+        self.admitted += 1;
+        let state = self.flows.entry(flow).or_default();
+        if state.is_empty() {
+            state.start = state.start.max(self.now);
+            self.turns.insert((state.start, flow));
+        }
+        let waiting = Waiting { request, cost, number: self.admitted };
+        if cost <= self.limits.light_cost {
+            state.light.push_back(waiting);
+        } else {
+            state.heavy.push_back(waiting);
+        }
+        state.waiting_cost += cost;
+        self.waiting_cost += cost;
+        self.waiting += 1;
         self.forget_idle();
         refused
     }
@@ -122,12 +203,13 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
         self.cut(flow)
     }
 
-    /// Cuts off the next part of the request that comes first among those that are `wanted`.
+    /// Cuts off the next part of the flow that comes first among those whose next request is
+    /// `wanted`.
     pub fn next_where(&mut self, wanted: impl Fn(&R) -> bool) -> Option<R::Part> {
         let turns = self.turns.iter().take(LOOK_AHEAD);
         let found = turns.map(|(_, flow)| *flow).find(|flow| {
-            let first = self.flows.get(flow).and_then(|flow| flow.requests.front());
-            first.is_some_and(|first| wanted(&first.request))
+            let next = self.flows.get(flow).and_then(Flow::next);
+            next.is_some_and(&wanted)
         });
         self.cut(found?)
     }
@@ -135,20 +217,23 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
     /// Lets go of the requests of a flow that are named by `which`.
     pub fn remove(&mut self, flow: F, which: impl Fn(&R) -> bool) {
         let Some(state) = self.flows.get_mut(&flow) else { return };
-        let had = !state.requests.is_empty();
+        let had = !state.is_empty();
         let (mut cost, mut count) = (0, 0);
-        state.requests.retain(|waiting| {
-            let goes = which(&waiting.request);
-            if goes && !waiting.is_begun {
-                cost += waiting.cost;
-                count += 1;
-            }
-            !goes
-        });
+        for waiting in [&mut state.light, &mut state.heavy] {
+            waiting.retain(|waiting| {
+                let goes = which(&waiting.request);
+                if goes {
+                    cost += waiting.cost;
+                    count += 1;
+                }
+                !goes
+            });
+        }
+        state.begun.retain(|request| !which(request));
         state.waiting_cost -= cost;
         self.waiting_cost -= cost;
         self.waiting -= count;
-        if had && state.requests.is_empty() {
+        if had && state.is_empty() {
             self.turns.remove(&(state.start, flow));
             self.rest();
         }
@@ -156,22 +241,31 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
 
     fn cut(&mut self, flow: F) -> Option<R::Part> {
         let state = self.flows.get_mut(&flow)?;
-        let first = state.requests.front_mut()?;
+        let source = state.source()?;
+        let mut request = match source {
+            Source::Begun => state.begun.pop_front()?,
+            Source::Light | Source::Heavy => {
+                let from = match source {
+                    Source::Light => &mut state.light,
+                    _ => &mut state.heavy,
+                };
+                let Waiting { request, cost, .. } = from.pop_front()?;
+                state.waiting_cost -= cost;
+                self.waiting_cost -= cost;
+                self.waiting -= 1;
+                request
+            }
+        };
+        state.light_was_last = matches!(source, Source::Light);
         self.turns.remove(&(state.start, flow));
         // A batch may take parts before their turn; time does not go back for those after.
         self.now = self.now.max(state.start);
-        if !first.is_begun {
-            first.is_begun = true;
-            state.waiting_cost -= first.cost;
-            self.waiting_cost -= first.cost;
-            self.waiting -= 1;
-        }
-        let Cut { part, cost, is_last } = first.request.cut();
+        let Cut { part, cost, is_last } = request.cut();
         state.start += cost.max(1);
-        if is_last {
-            state.requests.pop_front();
+        if !is_last {
+            state.begun.push_back(request);
         }
-        if !state.requests.is_empty() {
+        if !state.is_empty() {
             self.turns.insert((state.start, flow));
         }
         self.rest();
@@ -180,17 +274,17 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
 
     fn take_newest(&mut self, flow: F) -> Option<R> {
         let state = self.flows.get_mut(&flow)?;
-        if state.requests.back()?.is_begun {
-            return None;
-        }
-        let newest = state.requests.pop_back()?;
-        state.waiting_cost -= newest.cost;
-        self.waiting_cost -= newest.cost;
+        let newest = state.newest()?;
+        let is_light = state.light.back().is_some_and(|last| last.number == newest);
+        let from = if is_light { &mut state.light } else { &mut state.heavy };
+        let Waiting { request, cost, .. } = from.pop_back()?;
+        state.waiting_cost -= cost;
+        self.waiting_cost -= cost;
         self.waiting -= 1;
-        if state.requests.is_empty() {
+        if state.is_empty() {
             self.turns.remove(&(state.start, flow));
         }
-        Some(newest.request)
+        Some(request)
     }
 
     /// Begins anew where nothing is left: whose turn it would be is of no account after a pause.
@@ -203,7 +297,7 @@ impl<F: Copy + Ord + Hash, R: Divisible> FairQueue<F, R> {
 
     fn forget_idle(&mut self) {
         if self.flows.len() > MAX_IDLE_FLOWS + self.turns.len() {
-            self.flows.retain(|_, flow| !flow.requests.is_empty());
+            self.flows.retain(|_, flow| !flow.is_empty());
         }
     }
 }
@@ -233,6 +327,10 @@ mod tests {
         (Job { name, parts, part_cost }, u64::from(parts) * part_cost)
     }
 
+    fn queue(waiting_cost: u64) -> FairQueue<u8, Job> {
+        FairQueue::new(Limits { waiting_cost, light_cost: 30 })
+    }
+
     fn admit(queue: &mut FairQueue<u8, Job>, flow: u8, (job, cost): (Job, u64)) -> Vec<u32> {
         queue.admit(flow, job, cost).iter().map(|job| job.name).collect()
     }
@@ -241,67 +339,86 @@ mod tests {
         std::iter::from_fn(|| queue.next()).collect()
     }
 
+    const NONE: [u32; 0] = [];
+
     #[test]
-    fn a_light_request_does_not_wait_for_a_heavy_one() {
-        let mut queue = FairQueue::new(1000);
-        assert_eq!(admit(&mut queue, 1, job(10, 6, 50)), [0u32; 0]);
+    fn a_light_request_does_not_wait_for_heavy_ones() {
+        let mut queue = queue(1000);
+        assert_eq!(admit(&mut queue, 1, job(10, 6, 50)), NONE);
         assert_eq!([queue.next(), queue.next()], [Some(10), Some(10)]);
-        assert_eq!(admit(&mut queue, 2, job(20, 1, 5)), [0u32; 0]);
-        assert_eq!(drain(&mut queue), [20, 10, 10, 10, 10]);
+        assert_eq!(admit(&mut queue, 2, job(20, 1, 5)), NONE);
+        assert_eq!(admit(&mut queue, 1, job(11, 1, 5)), NONE, "of the same flow");
+        assert_eq!(drain(&mut queue), [20, 11, 10, 10, 10, 10]);
     }
 
     #[test]
-    fn a_flow_s_requests_keep_their_order_and_flows_take_turns() {
-        let mut queue = FairQueue::new(1000);
-        for name in [10, 11, 12] {
-            admit(&mut queue, 1, job(name, 2, 10));
+    fn flows_take_turns_by_what_they_cost() {
+        let mut queue = queue(1000);
+        for name in 10..16 {
+            admit(&mut queue, 1, job(name, 1, 10));
         }
         for name in [20, 21] {
             admit(&mut queue, 2, job(name, 1, 30));
         }
         // Flow 2 asks for three times as much at a time, and is served a third as often.
-        assert_eq!(drain(&mut queue), [10, 20, 10, 11, 11, 21, 12, 12]);
+        assert_eq!(drain(&mut queue), [10, 20, 11, 12, 13, 21, 14, 15]);
         assert_eq!(queue.waiting(), 0);
     }
 
     #[test]
-    fn the_flow_with_most_waiting_loses_its_newest() {
-        let mut queue = FairQueue::new(100);
-        for name in 10..14 {
-            assert_eq!(admit(&mut queue, 1, job(name, 1, 25)), [0u32; 0]);
+    fn a_few_heavy_requests_are_under_way_and_light_ones_between() {
+        let mut queue = queue(10_000);
+        for name in 10..16 {
+            admit(&mut queue, 1, job(name, 2, 50));
         }
-        assert_eq!(admit(&mut queue, 1, job(14, 1, 25)), [14], "its own flow is the longest");
-        assert_eq!(admit(&mut queue, 2, job(20, 1, 25)), [13], "another flow's place is made");
-        assert_eq!(admit(&mut queue, 2, job(21, 1, 25)), [12]);
-        assert_eq!(admit(&mut queue, 2, job(22, 1, 25)), [22], "both have as much");
-        assert_eq!(drain(&mut queue), [10, 20, 11, 21]);
+        for name in 30..33 {
+            admit(&mut queue, 1, job(name, 1, 10));
+        }
+        let order = [30, 10, 31, 11, 32, 12, 13, 10, 14, 11, 15, 12, 13, 14, 15];
+        assert_eq!(drain(&mut queue), order);
     }
 
     #[test]
-    fn one_request_beyond_the_bound_is_taken_alone_and_stays_once_begun() {
-        let mut queue = FairQueue::new(100);
-        assert_eq!(admit(&mut queue, 1, job(10, 2, 500)), [0u32; 0]);
-        assert_eq!(admit(&mut queue, 1, job(11, 1, 1)), [11]);
+    fn the_flow_with_most_waiting_loses_its_newest() {
+        let mut queue = queue(100);
+        for name in 10..15 {
+            assert_eq!(admit(&mut queue, 1, job(name, 1, 25)), NONE);
+        }
+        assert_eq!(admit(&mut queue, 1, job(15, 1, 25)), [15], "its own flow is the longest");
+        assert_eq!(admit(&mut queue, 2, job(20, 1, 25)), [14], "another flow's place is made");
+        assert_eq!(admit(&mut queue, 2, job(21, 1, 25)), [13]);
+        assert_eq!(admit(&mut queue, 2, job(22, 1, 25)), [22], "both have as much");
+        assert_eq!(admit(&mut queue, 3, job(30, 1, 1000)), [30], "it alone asks for most");
+        assert_eq!(drain(&mut queue), [10, 20, 11, 21, 12]);
+    }
+
+    #[test]
+    fn large_requests_are_taken_while_little_waits() {
+        let mut queue = queue(100);
+        assert_eq!(admit(&mut queue, 1, job(10, 2, 500)), NONE);
+        assert_eq!(admit(&mut queue, 1, job(11, 1, 1)), [11], "what waits is beyond the bound");
         assert_eq!(queue.next(), Some(10));
-        assert_eq!(admit(&mut queue, 1, job(12, 1, 1)), [0u32; 0], "what was begun does not wait");
-        assert_eq!(admit(&mut queue, 1, job(13, 1, 100)), [13]);
-        assert_eq!(drain(&mut queue), [10, 12]);
+        assert_eq!(admit(&mut queue, 1, job(12, 1, 1)), NONE, "what is under way does not wait");
+        assert_eq!(admit(&mut queue, 1, job(13, 1, 500)), NONE);
+        assert_eq!(drain(&mut queue), [12, 13, 10]);
     }
 
     #[test]
     fn what_nobody_waits_for_is_removed() {
-        let mut queue = FairQueue::new(100);
+        let mut queue = queue(100);
         admit(&mut queue, 1, job(10, 3, 20));
         admit(&mut queue, 1, job(11, 1, 20));
+        assert_eq!(queue.next(), Some(11));
         assert_eq!(queue.next(), Some(10));
+        admit(&mut queue, 1, job(12, 1, 20));
         queue.remove(1, |job| job.name == 10);
-        assert_eq!((drain(&mut queue), queue.waiting()), (vec![11], 0));
+        assert_eq!((drain(&mut queue), queue.waiting()), (vec![12], 0));
         queue.remove(9, |_| true);
     }
 
     #[test]
     fn a_batch_takes_what_fits_before_its_turn() {
-        let mut queue = FairQueue::new(100);
+        let mut queue = queue(100);
         admit(&mut queue, 1, job(10, 1, 20));
         admit(&mut queue, 2, job(21, 1, 20));
         admit(&mut queue, 3, job(30, 1, 20));
@@ -310,8 +427,8 @@ mod tests {
         assert_eq!(drain(&mut queue), [10, 21]);
     }
 
-    /// Whatever comes: each request is answered whole or refused or removed, once; the bound
-    /// holds; and flows that always have work waiting get alike shares.
+    /// Whatever comes: each request is answered whole or refused or removed, once, and the bound
+    /// holds.
     #[test]
     fn random_requests_are_all_answered_refused_or_removed() {
         for seed in 0..2000u64 {
@@ -322,7 +439,7 @@ mod tests {
                 state ^= state << 17;
                 state % bound
             };
-            let mut queue = FairQueue::new(200);
+            let mut queue = queue(200);
             let mut open: HashMap<u32, u32> = HashMap::new();
             for name in 0..60u32 {
                 match below(4) {
@@ -354,7 +471,8 @@ mod tests {
                         }
                     }
                 }
-                assert!(queue.waiting_cost <= 200 || queue.waiting == 1, "seed {seed}");
+                // The last admitted may pass the bound, by its own cost.
+                assert!(queue.waiting_cost <= 200 + 240, "seed {seed}");
             }
             for done in drain(&mut queue) {
                 let left = open.get_mut(&done).expect("an open request");
@@ -367,7 +485,8 @@ mod tests {
 
     #[test]
     fn flows_that_are_gone_are_forgotten() {
-        let mut queue: FairQueue<u32, Job> = FairQueue::new(1000);
+        let limits = Limits { waiting_cost: 1000, light_cost: 30 };
+        let mut queue: FairQueue<u32, Job> = FairQueue::new(limits);
         // Never idle: the next is admitted before the one before is served.
         assert!(queue.admit(0, job(0, 1, 10).0, 10).is_empty());
         for flow in 1..10_000 {

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use corral_classifier::{Embeddings, Encoder};
 use corral_types::EndpointId;
 
-use self::fair_queue::FairQueue;
+use self::fair_queue::{FairQueue, Limits};
 pub use self::pace::{Pace, Unit};
-use self::task::{Cursor, Part, TOKENS_PER_BATCH, Task, answer_here};
+use self::task::{Cursor, PART_NANOS, Part, TOKENS_PER_BATCH, Task, answer_here};
 use crate::opened::OpenModel;
 use crate::{Answer, BATCH_TEXTS, Question, ServingError};
 
@@ -54,8 +54,9 @@ impl Pool {
     /// When the system gives no threads.
     pub fn start(cores: usize) -> std::io::Result<Self> {
         let cores = cores.max(1);
-        let bound = WAITING.as_nanos() as u64 * cores as u64;
-        let state = State { queue: FairQueue::new(bound), is_ending: false };
+        let waiting_cost = WAITING.as_nanos() as u64 * cores as u64;
+        let limits = Limits { waiting_cost, light_cost: PART_NANOS };
+        let state = State { queue: FairQueue::new(limits), is_ending: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let mut pool = Self { shared, threads: Vec::with_capacity(cores) };
         for number in 0..cores {

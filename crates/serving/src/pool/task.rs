@@ -13,7 +13,7 @@ use crate::opened::OpenModel;
 use crate::{Answer, Question, ServingError};
 
 /// What a part takes, by estimate: whoever comes meanwhile waits for no more.
-const PART_NANOS: u64 = 4_000_000;
+pub const PART_NANOS: u64 = 4_000_000;
 
 /// Word pieces that go through a network together, of as many requests as fit: more make it no
 /// faster, and the first of them wait for the last. A text may have more by itself.
