@@ -33,6 +33,10 @@ const WAITING: Duration = Duration::from_millis(250);
 /// What a request costs at least, so that their number is bounded too.
 const LEAST_NANOS: u64 = 50_000;
 
+/// A request counts for no more than this part of what may wait: it is answered in turns with
+/// others, who do not wait for all of it.
+const MOST_OF_WAITING: u64 = 16;
+
 /// The threads, as many as cores may be taken. Dropping it ends them after what they are at.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -42,6 +46,8 @@ pub struct Pool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    /// What a request counts at most.
+    most_cost: u64,
 }
 
 struct State {
@@ -57,7 +63,9 @@ impl Pool {
         let waiting_cost = WAITING.as_nanos() as u64 * cores as u64;
         let limits = Limits { waiting_cost, light_cost: PART_NANOS };
         let state = State { queue: FairQueue::new(limits), is_ending: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        let most_cost = waiting_cost / MOST_OF_WAITING;
+        let shared = Shared { state: Mutex::new(state), work: Condvar::new(), most_cost };
+        let shared = Arc::new(shared);
         let mut pool = Self { shared, threads: Vec::with_capacity(cores) };
         for number in 0..cores {
             let shared = pool.shared.clone();
@@ -133,7 +141,7 @@ impl Shared {
 
     /// Queues a request; those that lose their place by it are told so.
     fn admit(&self, endpoint: EndpointId, task: &Arc<Task>) {
-        let cost = task.nanos().max(LEAST_NANOS);
+        let cost = task.nanos().clamp(LEAST_NANOS, self.most_cost);
         let (refused, waiting) = {
             let mut state = self.lock();
             let refused = state.queue.admit(endpoint, task.cursor(), cost);
