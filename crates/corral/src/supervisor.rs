@@ -5,6 +5,7 @@
 //! standard input: while a server that died is being started again, connections wait in
 //! the kernel's queue and none is refused.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -229,12 +230,14 @@ impl Supervisor {
 
     fn announce(&self, address: SocketAddr) {
         let url = format!("{}://{address}", self.options.scheme);
-        println!("Corral is up at {url}");
-        println!("data directory: {}", self.options.data_dir.path().display());
+        let path = self.options.data_dir.path().display();
+        let mut text = format!("Corral is up at {url}\ndata directory: {path}\n");
         if let Some(token) = &self.options.admin_token {
-            println!("\nThis admin token is shown once; only its hash is kept:");
-            println!("  export CORRAL_URL={url} CORRAL_TOKEN={token}");
+            text += "\nThis admin token is shown once; only its hash is kept:\n";
+            text += &format!("  export CORRAL_URL={url} CORRAL_TOKEN={token}\n");
         }
+        // Whoever reads this may have read enough; the server runs on.
+        let _told = std::io::stdout().write_all(text.as_bytes());
     }
 }
 
