@@ -55,7 +55,7 @@ pub fn run(selection: &Selection) -> anyhow::Result<Vec<Figure>> {
     let server = Server::start()?;
     server.corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
     let mut figures = Vec::new();
-    if selection.has("lexical") || selection.has("moves") || selection.has("kills") {
+    if ["lexical", "moves", "kills", "overload"].iter().any(|part| selection.has(part)) {
         let lexical = ["train", "banking", "--dataset", "banking", "--encoder", "none", "--wait"];
         server.corral(&lexical)?;
         server.corral(&["deploy", "banking", "--name", "banking"])?;
