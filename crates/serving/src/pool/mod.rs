@@ -28,7 +28,7 @@ const LIGHT_TEXT_BYTES: usize = 4096;
 
 /// The work that may wait for a core before requests are refused: whoever is admitted is answered
 /// soon, however many ask.
-const WAITING: Duration = Duration::from_millis(250);
+const WAITING: Duration = Duration::from_millis(100);
 
 /// What a request costs at least, so that their number is bounded too.
 const LEAST_NANOS: u64 = 50_000;
