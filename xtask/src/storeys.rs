@@ -17,6 +17,7 @@ const STOREYS: &[(&str, &[&str])] = &[
             "corral-data",
             "corral-classifier",
             "corral-encoder",
+            "corral-observation",
         ],
     ),
     (

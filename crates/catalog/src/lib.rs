@@ -1,5 +1,5 @@
 //! Records that change seldom: workspaces, tokens, data sets, taxonomies, models, encoders,
-//! endpoints, runs, and which blobs they refer to.
+//! endpoints, runs, usage, and which blobs they refer to.
 //!
 //! [`Catalog`] is the port: plain types in, plain types out, one method for each change that
 //! must happen whole or not at all. [`SqliteCatalog`] keeps it in one file on this machine; SQL
@@ -43,6 +43,7 @@ pub use records::taxonomies::{
     NewTaxonomyVersion, TaxonomyRecord, TaxonomyRecords, TaxonomyVersion,
 };
 pub use records::tokens::{NewToken, SecretHash, TokenRecord, TokenRecords};
+pub use records::usage::{MAX_USAGE_SUMS, UsageRecord, UsageRecords};
 pub use records::workspaces::{DEFAULT_WORKSPACE, WorkspaceRecord, WorkspaceRecords};
 pub use records::{Answer, NewRecord, VersionChoice};
 pub use sqlite::{FORMAT_VERSION, SqliteCatalog};
@@ -60,6 +61,7 @@ pub trait Catalog:
     + EncoderRecords
     + EndpointRecords
     + RunRecords
+    + UsageRecords
     + IdempotentRequests
     + Settings
     + Send

@@ -12,7 +12,7 @@ use corral_catalog::{
     BeginRequest, Begun, BlobOwner, Catalog, DEFAULT_WORKSPACE, EndpointTarget, Lineage,
     NewDatasetVersion, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
     NewTaxonomyVersion, NewToken, PageRequest, RunRecord, RunStatus, SecretHash, Served,
-    SqliteCatalog, StoredResponse,
+    SqliteCatalog, StoredResponse, UsageRecord,
 };
 use corral_types::{BlobHash, Id, Kind, Scope, Timestamp, WorkspaceId};
 
@@ -43,6 +43,19 @@ fn request(begun: u64) -> BeginRequest {
         request: blob("request"),
         begun: at(begun),
         expires: at(1_000),
+    }
+}
+
+fn usage() -> UsageRecord {
+    UsageRecord {
+        workspace: workspace(),
+        endpoint: "newest".parse().unwrap(),
+        hour: 20,
+        requests: 1,
+        errors: 2,
+        texts: 3,
+        core_micros: 4,
+        memory_byte_seconds: 5,
     }
 }
 
@@ -104,6 +117,7 @@ async fn fill(catalog: &dyn Catalog) {
         catalog.add_endpoint_version(w, new).await.unwrap();
     }
     catalog.set_endpoint_routing(w, id(9), 1, "routing".to_owned(), at(155)).await.unwrap();
+    catalog.set_endpoint_observing(w, id(8), 1, "watch".to_owned(), at(156)).await.unwrap();
     let target = EndpointTarget::Fixed { answer_json: "answer".to_owned() };
     let constant = NewEndpointVersion { endpoint: new(11, "constant"), target, at: at(150) };
     catalog.add_endpoint_version(w, constant).await.unwrap();
@@ -128,6 +142,7 @@ async fn fill(catalog: &dyn Catalog) {
     catalog.begin_request(w, request(190)).await.unwrap();
     let response = StoredResponse { status: 201, body: b"{}".to_vec() };
     catalog.finish_request(w, "key".to_owned(), response).await.unwrap();
+    catalog.add_usage("note".to_owned(), vec![usage()]).await.unwrap();
     catalog.put_setting("instance".to_owned(), "here".to_owned()).await.unwrap();
 }
 
@@ -176,6 +191,11 @@ async fn require_all(catalog: &dyn Catalog, format: u32) {
     // Up to version 2 endpoints had no routing, and answered with models alone.
     let routing = if format >= 3 { "routing" } else { "" };
     assert_eq!((endpoints[0].routing_json.as_str(), &*endpoints[1].routing_json), ("", routing));
+    // From version 4 on it is noted what is watched of them, and what they used.
+    let watch = if format >= 4 { "watch" } else { "" };
+    assert_eq!((&*endpoints[0].observing_json, &*endpoints[1].observing_json), (watch, ""));
+    let used = catalog.usage(w, None, 0..100, 1).await.unwrap();
+    assert_eq!(used, if format >= 4 { vec![usage()] } else { Vec::new() });
     assert_eq!(endpoints.len(), if format >= 3 { 3 } else { 2 });
     if let Some(constant) = endpoints.get(2) {
         let answer_json = "answer".to_owned();

@@ -11,6 +11,7 @@ mod canary;
 mod error;
 mod fixed;
 mod keep_warm;
+mod observing;
 mod opened;
 mod pool;
 mod predict;

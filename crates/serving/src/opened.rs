@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use corral_blobs::BlobStore;
 use corral_classifier::{Encoder, Model};
 use corral_encoder::MiniLm;
+use corral_observation::Opening;
 use corral_types::BlobHash;
 
 use crate::pool::{Pace, Unit};
@@ -76,23 +77,27 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value, made by `open` with its weight where it is not at hand. Two threads may both
-    /// make one; the first that is done stays.
-    fn get<E>(&self, key: K, open: impl FnOnce() -> Result<(V, u64), E>) -> Result<V, E> {
+    /// The value, made by `open` with its weight where it is not at hand, and whether it was. Two
+    /// threads may both make one; the first that is done stays.
+    fn get<E>(
+        &self,
+        key: K,
+        open: impl FnOnce() -> Result<(V, u64), E>,
+    ) -> Result<(V, Opening), E> {
         if let Some(value) = self.lock().touch(key) {
-            return Ok(value);
+            return Ok((value, Opening::Warm));
         }
         let (value, bytes) = open()?;
         let mut entries = self.lock();
         if let Some(first) = entries.touch(key) {
-            return Ok(first);
+            return Ok((first, Opening::Cold));
         }
         entries.insert(key, value.clone(), bytes);
         let cold = entries.trim(self.capacity, self.budget_bytes);
         drop(entries);
         // Unmapping takes its time, which nobody else shall wait for.
         drop(cold);
-        Ok(value)
+        Ok((value, Opening::Cold))
     }
 
     /// Lets go of a value; whoever holds it keeps it.
@@ -191,11 +196,11 @@ impl Opened {
         }
     }
 
-    /// The model in this blob.
+    /// The model in this blob, and whether it was open.
     ///
     /// # Errors
     /// When the blob is missing or does not hold a model.
-    pub fn model(&self, blob: BlobHash) -> Result<Arc<OpenModel>, ServingError> {
+    pub fn model(&self, blob: BlobHash) -> Result<(Arc<OpenModel>, Opening), ServingError> {
         self.models.get(blob, || {
             let path = self.blobs.local_path(&blob).map_err(ServingError::Blob)?;
             let model = Model::open(&path).map_err(ServingError::Model)?;
@@ -210,18 +215,18 @@ impl Opened {
         self.models.remove(&blob);
     }
 
-    /// The encoder in this blob.
+    /// The encoder in this blob, and whether it was open.
     ///
     /// # Errors
     /// When the blob is missing or does not hold an encoder.
-    pub fn encoder(&self, blob: BlobHash) -> Result<Arc<dyn Encoder>, ServingError> {
-        let encoder = self.encoders.get(blob, || -> Result<_, ServingError> {
+    pub fn encoder(&self, blob: BlobHash) -> Result<(Arc<dyn Encoder>, Opening), ServingError> {
+        let (encoder, opening) = self.encoders.get(blob, || -> Result<_, ServingError> {
             let path = self.blobs.local_path(&blob).map_err(ServingError::Blob)?;
             let encoder = MiniLm::open_verified(&path, blob).map_err(ServingError::Encoder)?;
             let bytes = encoder.file_bytes();
             Ok((Arc::new(encoder), bytes))
         })?;
-        Ok(encoder)
+        Ok((encoder, opening))
     }
 
     /// Tells the metrics what is open.
@@ -255,7 +260,9 @@ mod tests {
 
     /// Values of ten times their key, which weigh 10 bytes each.
     fn get(recent: &Recent<u32, u32>, key: u32) {
-        assert_eq!(recent.get(key, || Ok::<_, ()>((key * 10, 10))), Ok(key * 10));
+        let is_cold = !is_open(recent, key);
+        let (value, opening) = recent.get(key, || Ok::<_, ()>((key * 10, 10))).unwrap();
+        assert_eq!((value, opening == Opening::Cold), (key * 10, is_cold));
     }
 
     fn is_open(recent: &Recent<u32, u32>, key: u32) -> bool {
@@ -283,7 +290,7 @@ mod tests {
         recent.keep(HashSet::from([1]));
         get(&recent, 4);
         assert_eq!([1, 2, 3, 4].map(|key| is_open(&recent, key)), [true, false, true, true]);
-        assert_eq!(recent.get(5, || Ok::<_, ()>((50, 1000))), Ok(50));
+        assert_eq!(recent.get(5, || Ok::<_, ()>((50, 1000))), Ok((50, Opening::Cold)));
         assert_eq!([1, 3, 4, 5].map(|key| is_open(&recent, key)), [true, false, false, true]);
         get(&recent, 6);
         assert_eq!([1, 5, 6].map(|key| is_open(&recent, key)), [true, false, true]);

@@ -48,6 +48,13 @@ pub struct Answer {
     pub refusal: Option<RefusalVerdict>,
 }
 
+/// The answers to a question, and the time that they took on a core.
+#[derive(Debug)]
+pub struct Worked {
+    pub answers: Vec<Answer>,
+    pub core: Duration,
+}
+
 /// A class in an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {

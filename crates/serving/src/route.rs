@@ -19,7 +19,7 @@ use crate::{Endpoint, RoutingError, ServingError};
 /// What a version of an endpoint answers with.
 #[derive(Debug)]
 pub enum Serves {
-    Model { name: Name, version: u32, file: BlobHash, encoder: Option<BlobHash> },
+    Model { name: Name, version: u32, file: BlobHash, bytes: u64, encoder: Option<BlobHash> },
     Fixed(FixedAnswer),
 }
 
@@ -65,6 +65,7 @@ impl Route {
                     name: name.clone(),
                     version: version.number,
                     file: version.file,
+                    bytes: version.bytes,
                     encoder: version.encoder,
                 },
                 Served::Fixed { answer_json } => {
@@ -250,6 +251,7 @@ mod tests {
             updated: at,
             revision: 1,
             routing_json: serde_json::to_string(routing).unwrap(),
+            observing_json: String::new(),
             versions: (1..=versions).map(version).collect(),
         }
     }

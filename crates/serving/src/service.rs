@@ -9,11 +9,13 @@ use corral_catalog::{
     Catalog, CatalogError, EndpointRecord, EndpointTarget, NewEndpointVersion, NewRecord, Page,
     PageRequest, VersionChoice, all_pages,
 };
+use corral_observation::{Effort, Observer};
 use corral_types::{Caller, EndpointId, ErrorKind, Explain, Name, Timestamp, WorkspaceId, nearest};
 use tokio::sync::Semaphore;
 
 use crate::canary::Verdict;
 use crate::fixed::FixedAnswer;
+use crate::observing::Asked;
 use crate::pool::Pool;
 use crate::route::{Route, Serves};
 use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
@@ -81,11 +83,12 @@ pub struct Serving {
 }
 
 pub(crate) struct Shared {
-    catalog: Arc<dyn Catalog>,
+    pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) opened: Opened,
     pool: Pool,
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
+    pub(crate) observer: Observer,
 }
 
 impl Serving {
@@ -120,6 +123,7 @@ impl Serving {
             pool: Pool::start(cores).map_err(ServingError::Threads)?,
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
+            observer: Observer::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -173,7 +177,7 @@ impl Serving {
         let choice = version.map_or(VersionChoice::Latest, VersionChoice::Number);
         let record = catalog.model_named(caller.workspace, name).await?;
         let version = catalog.model_version(caller.workspace, record.id, choice).await?;
-        let model = opened.model(version.file)?;
+        let (model, _) = opened.model(version.file)?;
         if let Some(need) = model.model.encoder() {
             let installed = catalog.encoder(caller.workspace, need.hash).await;
             installed.map_err(|error| match error {
@@ -346,12 +350,16 @@ impl Serving {
         version: Option<&Selector>,
         question: Question,
     ) -> Result<Answered, ServingError> {
-        question.check()?;
         let route = self.route(caller.workspace, endpoint)?;
         let number = route.pick(version, question.key.as_deref())?;
+        let observed = self.observe(caller.workspace, &route, number, &question);
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
-        let answered = self.shared.ask(route.endpoint, route.version(number), question).await;
+        let answered = match question.check() {
+            Ok(()) => self.shared.ask(route.endpoint, route.version(number), question).await,
+            Err(error) => Err(error),
+        };
+        let answered = observed.finish(answered);
         let micros = begun.elapsed().as_micros() as u64;
         if is_verdict_on_version(&answered)
             && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)
@@ -390,7 +398,7 @@ impl Serving {
             let _permit = permit;
             let mirrored = serving.shared.ask(route.endpoint, route.version(to), question).await;
             let theirs = match &mirrored {
-                Ok(answers) => answers,
+                Ok(Asked { answers, .. }) => answers,
                 Err(error) => {
                     count("failed");
                     tracing::warn!(endpoint = %route.name, version = to, %error, "mirror failed");
@@ -458,13 +466,24 @@ impl Shared {
         endpoint: EndpointId,
         serves: &Serves,
         question: Question,
-    ) -> Result<Vec<Answer>, ServingError> {
+    ) -> Result<Asked, ServingError> {
         match serves {
-            Serves::Fixed(answer) => Ok(answer.answer(&question)),
+            Serves::Fixed(answer) => {
+                Ok(Asked { answers: answer.answer(&question), effort: Effort::default() })
+            }
             Serves::Model { file, encoder, .. } => {
-                let model = self.opened.model(*file)?;
-                let encoder = encoder.map(|file| self.opened.encoder(file)).transpose()?;
-                self.pool.answer(endpoint, model, encoder, question).await
+                let (model, mut opening) = self.opened.model(*file)?;
+                let encoder = match encoder {
+                    Some(file) => {
+                        let (encoder, its_opening) = self.opened.encoder(*file)?;
+                        opening = opening.and(its_opening);
+                        Some(encoder)
+                    }
+                    None => None,
+                };
+                let worked = self.pool.answer(endpoint, model, encoder, question).await?;
+                let effort = Effort { core: worked.core, opening };
+                Ok(Asked { answers: worked.answers, effort })
             }
         }
     }

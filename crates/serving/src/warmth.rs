@@ -25,7 +25,7 @@ impl Serving {
 
     fn open_files(&self, file: BlobHash, encoder: Option<BlobHash>) -> Result<(), ServingError> {
         let opened = &self.shared.opened;
-        let model = opened.model(file)?;
+        let (model, _) = opened.model(file)?;
         if let Err(error) = model.model.read_ahead() {
             // It is read when it is asked for.
             tracing::debug!(%error, "a model is not read ahead");

@@ -11,6 +11,7 @@ mod random;
 mod requests;
 mod runs;
 mod tokens;
+mod usage;
 mod versions;
 
 pub use blobs::*;
@@ -20,6 +21,7 @@ pub use random::RandomChanges;
 pub use requests::*;
 pub use runs::*;
 pub use tokens::*;
+pub use usage::*;
 pub use versions::*;
 
 use std::fmt::Debug;
@@ -68,6 +70,7 @@ macro_rules! behaviour_tests {
             unfinished_and_expired_keys_are_given_back
             keys_stay_in_their_workspace
             settings_are_kept
+            usage_adds_up_and_is_never_counted_twice
             pages_partition_a_list
             pages_hold_what_was_there_under_concurrent_inserts
             concurrent_versions_are_all_kept

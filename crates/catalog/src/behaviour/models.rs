@@ -168,6 +168,11 @@ pub async fn routings_are_replaced_at_their_revision(catalog: Arc<dyn Catalog>) 
     head_moved(set(2, "late").await);
     assert_eq!(catalog.endpoint_named(W, name("live")).await.unwrap().routing_json, "first");
     absent(catalog.set_endpoint_routing(W, id(99), 1, String::new(), at(22)).await);
+    let watched = catalog.set_endpoint_observing(W, id(10), 3, "watch".to_owned(), at(23)).await;
+    let watched = watched.unwrap();
+    let documents = (watched.routing_json.as_str(), watched.observing_json.as_str());
+    assert_eq!((watched.revision, documents), (4, ("first", "watch")));
+    head_moved(catalog.set_endpoint_observing(W, id(10), 3, String::new(), at(24)).await);
 }
 
 pub async fn endpoints_keep_their_versions_from_removal(catalog: Arc<dyn Catalog>) {

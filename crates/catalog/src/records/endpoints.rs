@@ -2,7 +2,7 @@
 //!
 //! What an endpoint answers with is a version of it, which never changes: a model's version, or
 //! a fixed answer. Which of its versions a request reaches is its routing, a document of the
-//! serving service's own, which is replaced as a whole.
+//! serving service's own, which is replaced as a whole. So is what is watched of its requests.
 
 use corral_types::{EndpointId, ModelId, Name, Timestamp, WorkspaceId};
 
@@ -14,7 +14,7 @@ use crate::{Page, PageRequest};
 /// in memory together.
 pub const MAX_ENDPOINT_VERSIONS: usize = 1_000;
 
-/// The largest routing document or fixed answer.
+/// The largest routing document, document of what is observed, or fixed answer.
 pub const MAX_ENDPOINT_JSON_BYTES: usize = 64 << 10;
 
 /// What a new version of an endpoint shall answer with.
@@ -57,6 +57,8 @@ pub struct EndpointRecord {
     pub revision: u32,
     /// Empty until it is set for the first time.
     pub routing_json: String,
+    /// What is watched of its requests; empty until it is set for the first time.
+    pub observing_json: String,
     /// Oldest first; there is always one.
     pub versions: Vec<EndpointVersion>,
 }
@@ -109,6 +111,19 @@ pub trait EndpointRecords {
         id: EndpointId,
         revision: u32,
         routing_json: String,
+        at: Timestamp,
+    ) -> Answer<'_, EndpointRecord>;
+
+    /// Replaces what is watched of an endpoint that is at this revision.
+    ///
+    /// # Errors
+    /// As [`set_endpoint_routing`](Self::set_endpoint_routing).
+    fn set_endpoint_observing(
+        &self,
+        workspace: WorkspaceId,
+        id: EndpointId,
+        revision: u32,
+        observing_json: String,
         at: Timestamp,
     ) -> Answer<'_, EndpointRecord>;
 

@@ -10,6 +10,7 @@ pub mod runs;
 pub mod settings;
 pub mod taxonomies;
 pub mod tokens;
+pub mod usage;
 pub mod workspaces;
 
 use std::pin::Pin;

@@ -23,6 +23,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<EndpointRecord> {
         updated: time(row, "updated")?,
         revision: row.get("revision")?,
         routing_json: row.get("routing_json")?,
+        observing_json: row.get("observing_json")?,
         versions: Vec::new(),
     })
 }
@@ -278,6 +279,28 @@ impl EndpointRecords for SqliteCatalog {
                     "UPDATE endpoints SET routing_json = ?3 WHERE workspace = ?1 AND id = ?2",
                 )?
                 .execute(params![id_bytes(workspace), id_bytes(id), routing_json])?;
+            by_id(connection, workspace, id)
+        })
+    }
+
+    fn set_endpoint_observing(
+        &self,
+        workspace: WorkspaceId,
+        id: EndpointId,
+        revision: u32,
+        observing_json: String,
+        at: Timestamp,
+    ) -> Answer<'_, EndpointRecord> {
+        self.write(move |connection| {
+            let (what, limit) = ("document of what is observed", MAX_ENDPOINT_JSON_BYTES);
+            require_at_most(what, observing_json.len(), limit)?;
+            at_revision(connection, workspace, id, revision)?;
+            touch(connection, workspace, id, at)?;
+            connection
+                .prepare_cached(
+                    "UPDATE endpoints SET observing_json = ?3 WHERE workspace = ?1 AND id = ?2",
+                )?
+                .execute(params![id_bytes(workspace), id_bytes(id), observing_json])?;
             by_id(connection, workspace, id)
         })
     }

@@ -18,6 +18,7 @@ mod runs;
 mod settings;
 mod taxonomies;
 mod tokens;
+mod usage;
 mod workspaces;
 
 use std::io;

@@ -20,7 +20,8 @@ use self::fair_queue::{FairQueue, Limits};
 pub use self::pace::{Pace, Unit};
 use self::task::{Cursor, PART_NANOS, Part, TOKENS_PER_BATCH, Task, answer_here};
 use crate::opened::OpenModel;
-use crate::{Answer, BATCH_TEXTS, Question, ServingError};
+use crate::predict::Worked;
+use crate::{BATCH_TEXTS, Question, ServingError};
 
 /// Bytes of text that are answered where the request arrived, on an async thread: well
 /// below half a millisecond of lexical features.
@@ -86,14 +87,14 @@ impl Pool {
         model: Arc<OpenModel>,
         encoder: Option<Arc<dyn Encoder>>,
         question: Question,
-    ) -> Result<Vec<Answer>, ServingError> {
+    ) -> Result<Worked, ServingError> {
         if encoder.is_none() && is_light(&question) {
             return answer_here(&model, &question);
         }
         let has_texts = !question.texts.is_empty();
         let (task, answers) = Task::new(model, encoder, question)?;
         if !has_texts {
-            return Ok(Vec::new());
+            return Ok(Worked { answers: Vec::new(), core: Duration::ZERO });
         }
         let waiter = Waiter { pool: self, endpoint, task };
         self.shared.admit(endpoint, &waiter.task);
@@ -208,6 +209,7 @@ fn fill(queue: &mut FairQueue<EndpointId, Cursor>, first: Part) -> Vec<Part> {
 fn answer_all(batch: &[Part]) {
     let parts: Vec<&Part> = batch.iter().filter(|part| !part.task.is_given_up()).collect();
     let Some(first) = parts.first() else { return };
+    let units: u64 = parts.iter().map(|part| part.units).sum();
     let begun = Instant::now();
     let answered = catch_unwind(AssertUnwindSafe(|| {
         let embeddings =
@@ -216,14 +218,16 @@ fn answer_all(batch: &[Part]) {
                 let texts: Vec<&str> = texts.map(String::as_str).collect();
                 encoder.embed(&texts, &first.task.views)
             });
+        let network_nanos = begun.elapsed().as_nanos() as u64;
         let mut at = 0;
         for part in &parts {
+            // What a pass took is shared by the work in it.
+            part.task.spend(network_nanos * part.units / units.max(1));
             part.answer(&embeddings, at);
             at += part.texts().len();
         }
         at
     }));
-    let units: u64 = parts.iter().map(|part| part.units).sum();
     let nanos = begun.elapsed().as_nanos() as u64;
     match answered {
         Ok(texts) => {

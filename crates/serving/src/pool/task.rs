@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use corral_classifier::{ClassSubset, EmbeddingView, Embeddings, Encoder, PredictOptions, Scratch};
 use tokio::sync::oneshot;
 
 use super::fair_queue::{Cut, Divisible};
 use crate::opened::OpenModel;
+use crate::predict::Worked;
 use crate::{Answer, Question, ServingError};
 
 /// What a part takes, by estimate: whoever comes meanwhile waits for no more.
@@ -20,6 +22,7 @@ pub const PART_NANOS: u64 = 4_000_000;
 pub const TOKENS_PER_BATCH: u64 = 256;
 
 type Answers = Result<Vec<Answer>, ServingError>;
+type Outcome = Result<Worked, ServingError>;
 
 /// A request that was checked, with what answers it.
 pub struct Task {
@@ -31,6 +34,7 @@ pub struct Task {
     subset: Option<ClassSubset>,
     /// Whether nobody waits for the answer any more.
     is_given_up: AtomicBool,
+    core_nanos: AtomicU64,
     progress: Mutex<Progress>,
 }
 
@@ -38,7 +42,7 @@ struct Progress {
     answers: Vec<Answer>,
     left: usize,
     /// Taken when the request ends.
-    done: Option<oneshot::Sender<Answers>>,
+    done: Option<oneshot::Sender<Outcome>>,
 }
 
 /// Where a request stands: texts before `next` were cut off.
@@ -62,7 +66,7 @@ impl Task {
         model: Arc<OpenModel>,
         encoder: Option<Arc<dyn Encoder>>,
         question: Question,
-    ) -> Result<(Arc<Self>, oneshot::Receiver<Answers>), ServingError> {
+    ) -> Result<(Arc<Self>, oneshot::Receiver<Outcome>), ServingError> {
         let views = model.model.views_of(encoder.as_deref()).map_err(ServingError::Predict)?;
         let subset = subset(&model, &question)?;
         let (done, answers) = oneshot::channel();
@@ -75,6 +79,7 @@ impl Task {
             question,
             subset,
             is_given_up: AtomicBool::new(false),
+            core_nanos: AtomicU64::new(0),
             progress: Mutex::new(progress),
         };
         Ok((Arc::new(task), answers))
@@ -96,6 +101,11 @@ impl Task {
 
     pub fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Relaxed)
+    }
+
+    /// Notes time on a core.
+    pub fn spend(&self, nanos: u64) {
+        self.core_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Ends the request before it was answered.
@@ -149,7 +159,10 @@ impl Part {
     /// Answers the part, whose texts have the embeddings from `first` on.
     pub fn answer(&self, embeddings: &Embeddings, first: usize) {
         let Task { model, question, subset, progress, .. } = &*self.task;
-        match answer(model, question, subset.as_ref(), self.texts(), embeddings, first) {
+        let begun = Instant::now();
+        let answered = answer(model, question, subset.as_ref(), self.texts(), embeddings, first);
+        self.task.spend(begun.elapsed().as_nanos() as u64);
+        match answered {
             Err(error) => self.task.fail(error),
             Ok(answers) => {
                 let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,7 +174,9 @@ impl Part {
                 if progress.left == 0
                     && let Some(done) = progress.done.take()
                 {
-                    let _ = done.send(Ok(std::mem::take(&mut progress.answers)));
+                    let core = Duration::from_nanos(self.task.core_nanos.load(Ordering::Relaxed));
+                    let answers = std::mem::take(&mut progress.answers);
+                    let _ = done.send(Ok(Worked { answers, core }));
                 }
             }
         }
@@ -176,11 +191,13 @@ thread_local! {
 ///
 /// # Errors
 /// When the model cannot answer it.
-pub fn answer_here(model: &OpenModel, question: &Question) -> Answers {
+pub fn answer_here(model: &OpenModel, question: &Question) -> Outcome {
+    let begun = Instant::now();
     model.model.views_of(None).map_err(ServingError::Predict)?;
     let subset = subset(model, question)?;
     let none = Embeddings::default();
-    answer(model, question, subset.as_ref(), &question.texts, &none, 0)
+    let answers = answer(model, question, subset.as_ref(), &question.texts, &none, 0)?;
+    Ok(Worked { answers, core: begun.elapsed() })
 }
 
 fn subset(model: &OpenModel, question: &Question) -> Result<Option<ClassSubset>, ServingError> {
