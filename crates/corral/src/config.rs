@@ -95,6 +95,18 @@ pub const SETTINGS: &[Setting] = &[
         Some("30"),
         "how long ended jobs are kept",
     ),
+    setting(
+        "up.cpu_hour_price",
+        "CORRAL_CPU_HOUR_PRICE",
+        None,
+        "what an hour on a core costs, for `corral usage`",
+    ),
+    setting(
+        "up.gib_hour_price",
+        "CORRAL_GIB_HOUR_PRICE",
+        None,
+        "what a GiB of memory costs an hour, for `corral usage`",
+    ),
 ];
 
 /// Where a setting's value comes from.
@@ -194,6 +206,7 @@ impl Settings {
                 let value = match value {
                     toml::Value::String(text) => text,
                     toml::Value::Integer(number) => number.to_string(),
+                    toml::Value::Float(number) => number.to_string(),
                     toml::Value::Boolean(truth) => truth.to_string(),
                     _ => return Err(ConfigError::Type { path, key }),
                 };

@@ -83,7 +83,8 @@ impl UsageGatherer {
 
     /// The series that were asked longest ago.
     pub fn longest_idle(&self, count: usize) -> Vec<(EndpointId, u32)> {
-        let mut by_age: Vec<_> = self.noted.iter().map(|(key, noted)| (noted.changed, *key)).collect();
+        let mut by_age: Vec<_> =
+            self.noted.iter().map(|(key, noted)| (noted.changed, *key)).collect();
         by_age.sort_unstable();
         by_age.into_iter().take(count).map(|(_, key)| key).collect()
     }

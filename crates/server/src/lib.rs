@@ -26,3 +26,4 @@ pub use corral_serving::OpenLimits;
 pub use endpoint_hosts::{DomainError, EndpointDomain};
 pub use error::ServerError;
 pub use run::{READY_LINE, ServerOptions, TlsFiles, run};
+pub use state::Prices;

@@ -12,7 +12,7 @@ use corral_blobs::BlobStore;
 use corral_catalog::{Catalog, SqliteCatalog};
 use corral_datasets::{Datasets, Taxonomies};
 use corral_jobs::{JobsOptions, JobsPorts, JobsService};
-use corral_serving::{OpenLimits, Serving};
+use corral_serving::{OpenLimits, Serving, USAGE_NOTE_INTERVAL};
 use corral_types::SystemClock;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,7 +28,7 @@ use crate::endpoint_hosts::EndpointDomain;
 use crate::error::ServerError;
 use crate::guard::{Hosts, check_host};
 use crate::listen::{Listener, serve};
-use crate::state::{App, Stores};
+use crate::state::{App, Prices, Stores};
 use crate::{collect, inference, modelbit, rest, worker};
 
 /// What the process says on standard output once it answers requests.
@@ -63,6 +63,8 @@ pub struct ServerOptions {
     pub job_retention_days: u32,
     /// How many models may be open, and how long unasked.
     pub open_limits: OpenLimits,
+    /// What usage of endpoints costs.
+    pub prices: Prices,
 }
 
 /// Runs a server until SIGTERM or SIGINT. Blocking.
@@ -110,6 +112,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     ));
     servers.spawn(collect_regularly(app.clone(), stopped.clone()));
     servers.spawn(keep_warm(app.clone(), stopped.clone()));
+    servers.spawn(note_usage_regularly(app.serving.clone(), stopped.clone()));
 
     // Whoever started this process reads the line, or does not care.
     let _told = writeln!(std::io::stdout(), "{READY_LINE}");
@@ -122,6 +125,8 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     stop.send_replace(true);
     app.jobs.stop().await;
     while servers.join_next().await.is_some() {}
+    // What the last requests used.
+    note_usage(&app.serving).await;
     failed.map_or(Ok(()), |error| Err(ServerError::JournalFailed(error)))
 }
 
@@ -158,6 +163,7 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
         serving,
         tokens,
         metrics,
+        prices: options.prices,
     })
 }
 
@@ -215,6 +221,22 @@ async fn keep_warm(app: App, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
         () = app.serving.keep_warm() => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+async fn note_usage_regularly(serving: Serving, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(USAGE_NOTE_INTERVAL) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        note_usage(&serving).await;
+    }
+}
+
+async fn note_usage(serving: &Serving) {
+    if let Err(error) = serving.note_usage().await {
+        tracing::error!(%error, "note what endpoints used; it is tried again");
     }
 }
 

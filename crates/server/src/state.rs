@@ -20,6 +20,13 @@ pub struct Stores {
     pub blobs: BlobStore,
 }
 
+/// What work costs, where it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prices {
+    pub cpu_hour: Option<f64>,
+    pub gib_hour: Option<f64>,
+}
+
 /// The services, wired together. Clones share them.
 #[derive(Clone)]
 pub struct App {
@@ -31,6 +38,7 @@ pub struct App {
     pub serving: Serving,
     pub tokens: Tokens,
     pub metrics: MetricsPage,
+    pub prices: Prices,
 }
 
 /// References asked for at once.

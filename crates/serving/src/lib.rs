@@ -18,6 +18,7 @@ mod predict;
 mod route;
 mod routing;
 mod service;
+mod usage;
 mod warmth;
 
 pub use canary::{Bounds, GoneBack};
@@ -32,6 +33,7 @@ pub use routing::{
     alias,
 };
 pub use service::{Answered, Deployment, Endpoint, Serving};
+pub use usage::{USAGE_KEPT_DAYS, USAGE_NOTE_INTERVAL, UsageSpan};
 
 use corral_telemetry::{Metric, MetricKind};
 

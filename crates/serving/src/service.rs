@@ -19,6 +19,7 @@ use crate::observing::Asked;
 use crate::pool::Pool;
 use crate::route::{Route, Serves};
 use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
+use crate::usage::UsageNotes;
 use crate::{
     Answer, LATENCY, MIRRORED, OpenLimits, Opened, Question, REQUESTS, RoutingError, ServingError,
     TEXTS,
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
     pub(crate) observer: Observer,
+    pub(crate) usage_notes: tokio::sync::Mutex<UsageNotes>,
 }
 
 impl Serving {
@@ -124,6 +126,7 @@ impl Serving {
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
             observer: Observer::default(),
+            usage_notes: tokio::sync::Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use corral_server::api::{
     AliasRequest, CanaryBody, DeployRequest, EndpointDetail, FixedLabelBody, KeepWarmBody,
-    MirrorBody, Page, ShareBody, SplitByBody, TrafficBody,
+    MirrorBody, Page, RequestCounts, ShareBody, SplitByBody, TrafficBody,
 };
 use corral_types::{ErrorKind, Failure};
 use reqwest::Method;
@@ -58,7 +58,7 @@ impl std::str::FromStr for FixedLabel {
 pub enum EndpointCommand {
     /// List the endpoints
     Ls,
-    /// Show an endpoint: its versions, aliases and traffic
+    /// Show an endpoint: its versions, aliases, traffic and what it was asked since the start
     Show { name: String },
     /// Remove an endpoint, or with NAME/VERSION one version of it; models stay
     Rm { name: String },
@@ -328,14 +328,32 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
     let rows = detail.versions.iter().rev().map(|version| {
         let aliases = detail.aliases.iter().filter(|(_, number)| **number == version.number);
         let aliases: Vec<&str> = aliases.map(|(alias, _)| alias.as_str()).collect();
+        let count =
+            |of: fn(&RequestCounts) -> String| version.counts.as_ref().map_or_else(String::new, of);
         [
             version.number.to_string(),
             served(&version.model, version.model_version),
             aliases.join(", "),
             version.created.clone(),
+            count(|counts| counts.requests.to_string()),
+            count(|counts| counts.errors.to_string()),
+            count(|counts| counts.texts.to_string()),
+            count(|counts| milliseconds(counts.p50_ms)),
+            count(|counts| milliseconds(counts.p99_ms)),
         ]
     });
-    let versions = table(["#version", "answers with", "aliases", "created"], rows);
+    let headers = [
+        "#version",
+        "answers with",
+        "aliases",
+        "created",
+        "#requests",
+        "#errors",
+        "#texts",
+        "#p50 ms",
+        "#p99 ms",
+    ];
+    let versions = table(headers, rows);
     format!("{}\n{versions}", fields(pairs))
 }
 
@@ -349,6 +367,10 @@ fn keep_warm_text(keep_warm: &KeepWarmBody) -> String {
         }
     };
     format!("{replicas}, {when}")
+}
+
+fn milliseconds(time: Option<f64>) -> String {
+    time.map_or_else(String::new, |time| format!("{time:.2}"))
 }
 
 fn served(model: &Option<String>, version: Option<u32>) -> String {

@@ -14,6 +14,7 @@ mod run;
 mod taxonomy;
 mod train;
 mod up;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Command {
     Endpoint(endpoint::EndpointCommand),
     /// Ask an endpoint or a model file for predictions
     Predict(predict::PredictArgs),
+    /// What endpoints were asked and used, and what that cost
+    Usage(usage::UsageArgs),
     /// Install and list sentence encoders
     #[command(subcommand)]
     Encoder(encoder::EncoderCommand),
@@ -185,6 +188,7 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,
         Command::Predict(args) => predict::run(args, context).await,
+        Command::Usage(args) => usage::run(args, context).await,
         Command::Encoder(command) => encoder::run(command, context).await,
         Command::Workspace(command) => admin::workspace(command, context).await,
         Command::Token(command) => admin::token(command, context).await,

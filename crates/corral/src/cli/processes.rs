@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
 use corral_server::training_job::TRAIN_KIND;
-use corral_server::{Access, EndpointDomain, OpenLimits, ServerOptions, TlsFiles};
+use corral_server::{Access, EndpointDomain, OpenLimits, Prices, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
 use corral_worker::{ServerAddress, WorkerOptions};
@@ -42,6 +42,10 @@ pub struct ServerArgs {
     model_memory: u64,
     #[arg(long)]
     model_idle_minutes: u32,
+    #[arg(long)]
+    cpu_hour_price: Option<f64>,
+    #[arg(long)]
+    gib_hour_price: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +103,7 @@ pub fn server(args: ServerArgs) -> anyhow::Result<()> {
             model_bytes: args.model_memory,
             idle: Duration::from_secs(60 * u64::from(args.model_idle_minutes)),
         },
+        prices: Prices { cpu_hour: args.cpu_hour_price, gib_hour: args.gib_hour_price },
     };
     corral_server::run(options).map_err(reported)
 }

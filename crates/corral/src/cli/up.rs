@@ -111,6 +111,13 @@ pub fn run(args: UpArgs, context: &Context) -> anyhow::Result<()> {
     if let Some(bytes) = checked_size(args.model_memory.or_else(|| setting("up.model_memory")))? {
         server_arguments.extend(["--model-memory".to_owned(), bytes.to_string()]);
     }
+    for (flag, key) in
+        [("--cpu-hour-price", "up.cpu_hour_price"), ("--gib-hour-price", "up.gib_hour_price")]
+    {
+        if let Some(price) = setting(key) {
+            server_arguments.extend([flag.to_owned(), checked_price(key, price)?]);
+        }
+    }
     let mut worker_arguments = Vec::new();
     for (flag, size) in [("--memory", memory), ("--memory-reserve", memory_reserve)] {
         if let Some(bytes) = size {
@@ -151,6 +158,16 @@ fn refuse_unsafe_exposure(
                 format!("{listen} can be reached from other machines, and that is not protected"),
             )
             .with_hint(hint),
+        )),
+    }
+}
+
+fn checked_price(key: &str, text: String) -> anyhow::Result<String> {
+    match text.parse::<f64>() {
+        Ok(price) if price.is_finite() && price >= 0.0 => Ok(text),
+        _ => Err(refusal(
+            Failure::new(ErrorKind::Invalid, format!("`{key}` is `{text}`, which is no price"))
+                .with_hint("write a number from 0 on, as in 0.04"),
         )),
     }
 }

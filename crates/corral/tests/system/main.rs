@@ -10,6 +10,7 @@ mod http;
 mod inference;
 mod jobs;
 mod lines;
+mod observed;
 mod python;
 mod search;
 mod support;

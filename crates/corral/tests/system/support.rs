@@ -51,8 +51,25 @@ impl Corral {
         corral
     }
 
+    /// Starts one with settings in its environment.
+    pub fn start_with_environment(environment: &[(&str, &str)]) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut corral = Self::spawn(&scratch.path().join("data"), &[], None, environment);
+        corral._scratch = Some(scratch);
+        corral
+    }
+
     /// Starts one on this directory; `token` is the one that an earlier start printed.
     pub fn start_in(data_dir: &Path, arguments: &[&str], token: Option<&str>) -> Self {
+        Self::spawn(data_dir, arguments, token, &[])
+    }
+
+    fn spawn(
+        data_dir: &Path,
+        arguments: &[&str],
+        token: Option<&str>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut supervisor = Command::new(env!("CARGO_BIN_EXE_corral"))
             .arg("up")
             .arg("--data-dir")
@@ -61,6 +78,7 @@ impl Corral {
             .args(arguments)
             .env_remove("CORRAL_TOKEN")
             .env_remove("CORRAL_URL")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -90,6 +90,9 @@ pub struct EndpointVersionDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u32>,
     pub created: String,
+    /// What it was asked since the server's start; absent in lists, and where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<super::RequestCounts>,
 }
 
 /// The version that an alias shall stand for: `latest`, a number, or another alias.
@@ -410,6 +413,6 @@ impl From<&corral_catalog::EndpointVersion> for EndpointVersionDetail {
             corral_catalog::Served::Fixed { .. } => (None, None),
         };
         let created = version.created.to_string();
-        Self { number: version.number, model, model_version, created }
+        Self { number: version.number, model, model_version, created, counts: None }
     }
 }

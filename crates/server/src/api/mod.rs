@@ -12,6 +12,7 @@ mod lines;
 mod models;
 mod predictions;
 mod taxonomies;
+mod usage;
 
 pub use admin::*;
 pub use datasets::*;
@@ -22,6 +23,7 @@ pub use lines::*;
 pub use models::*;
 pub use predictions::*;
 pub use taxonomies::*;
+pub use usage::*;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

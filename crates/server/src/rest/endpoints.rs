@@ -12,7 +12,7 @@ use super::lines;
 use crate::api::{
     AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, KeepWarmBody, MirrorBody, Page,
     PageQuery, PredictAnswer, PredictLine, PredictQuery, PredictRequest, PredictedLine, Prediction,
-    TrafficBody,
+    RequestCounts, TrafficBody,
 };
 use crate::asking::{Addressed, ask};
 use crate::auth::{Asker, Reader, Writer};
@@ -30,7 +30,7 @@ pub async fn list(
     Ok(page_of(page, detail))
 }
 
-/// Where an endpoint sends its requests.
+/// Where an endpoint sends its requests, and what its versions were asked.
 #[utoipa::path(get, path = "/v1/endpoints/{name}", tag = "endpoints",
     params(("name" = String, Path)), responses((status = 200, body = EndpointDetail)))]
 pub async fn show(
@@ -38,7 +38,13 @@ pub async fn show(
     Reader(caller): Reader,
     Path(text): Path<String>,
 ) -> Answer<Json<EndpointDetail>> {
-    shown(app.serving.endpoint(&caller, name(&text)?).await?)
+    let endpoint = app.serving.endpoint(&caller, name(&text)?).await?;
+    let mut detail = detail(&endpoint);
+    for version in &mut detail.versions {
+        let reading = app.serving.observer().reading(endpoint.record.id, version.number);
+        version.counts = reading.map(RequestCounts::from);
+    }
+    Ok(Json(detail))
 }
 
 /// Adds a version to an endpoint; makes the endpoint if it is not there. It gets the endpoint's

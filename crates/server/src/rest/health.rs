@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use corral_catalog::all_pages;
 
+use super::answer::Answer;
+use super::upload::cut_off;
 use crate::api::Health;
 use crate::state::App;
 
@@ -26,6 +29,17 @@ pub async fn readyz(State(app): State<App>) -> impl IntoResponse {
     (status, Json(Health { status: word.to_owned() }))
 }
 
-pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
+/// The process's metrics, and those of every endpoint that was asked.
+pub async fn metrics(State(app): State<App>) -> Answer<impl IntoResponse> {
+    let workspaces = all_pages(|page| app.catalog.list_workspaces(page)).await?;
+    let workspaces = workspaces.into_iter().map(|record| (record.id, record.name)).collect();
+    // Thousands of endpoints make megabytes of text.
+    let page = tokio::task::spawn_blocking(move || {
+        let series = app.serving.observer().all();
+        let mut page = app.metrics.render();
+        page.push_str(&corral_observation::page(series.iter().map(|it| &**it), &workspaces));
+        page
+    });
+    let page = page.await.map_err(|_| cut_off())?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page))
 }

@@ -15,6 +15,7 @@ mod split_lines;
 mod taxonomies;
 mod train;
 mod upload;
+mod usage;
 
 pub use answer::{Answer, ApiError, Query, unread};
 pub use upload::{cut_off, receive_blob};
@@ -94,6 +95,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/mirror", put(endpoints::set_mirror))
         .route("/v1/endpoints/{name}/mirror", delete(endpoints::remove_mirror))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/workspaces", get(admin::list_workspaces))
         .route("/v1/tokens", get(admin::list_tokens))
         .route("/v1/tokens/{id}", delete(admin::revoke_token))

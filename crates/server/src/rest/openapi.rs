@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train};
+use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train, usage};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -65,6 +65,7 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train}
         endpoints::remove_version,
         endpoints::predict,
         endpoints::predict_version,
+        usage::usage,
     )
 )]
 struct Api;
