@@ -13,10 +13,13 @@ use crate::usage::{Gathered, UsageGatherer};
 /// usage is noted; a counter that comes back begins at zero, which Prometheus understands.
 pub const MAX_SERIES: usize = 20_000;
 
+/// Series by endpoint and version.
+type Table = HashMap<(EndpointId, u32), Arc<Series>>;
+
 /// Counts what endpoints are asked. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
-    table: Arc<RwLock<HashMap<(EndpointId, u32), Arc<Series>>>>,
+    table: Arc<RwLock<Table>>,
     gatherer: Arc<Mutex<UsageGatherer>>,
 }
 

@@ -1,5 +1,5 @@
-//! Backup and restore: catalog, journal of jobs and every blob they refer to, in one tar
-//! archive.
+//! Backup and restore: catalog, journal of jobs, every blob they refer to and the logs of
+//! endpoints, in one tar archive.
 //!
 //! The journal is copied first, the catalog second, the blobs last. A job that ends in
 //! between is then still running in the copy; after a restore it is tried again, and
@@ -26,6 +26,8 @@ pub const CATALOG_FILE: &str = "catalog.sqlite";
 pub const JOBS_FOLDER: &str = "jobs";
 const JOURNAL_FOLDER: &str = "journal";
 const STORIES_FOLDER: &str = "stories";
+/// Logs of requests, a folder for each endpoint.
+pub const LOGS_FOLDER: &str = "requests";
 pub const BLOBS_FOLDER: &str = "blobs";
 const OBJECTS: &str = "objects";
 
@@ -48,6 +50,8 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
     let mut referenced = app.referenced_blobs().await?;
     let (journal, jobs) = (app.jobs.journal().clone(), folder.path().join(JOBS_FOLDER));
     let stories = app.jobs.stories_dir();
+    let logs = app.serving.log_folder().to_owned();
+    let copied_logs = folder.path().join(LOGS_FOLDER);
     let exported = tokio::task::spawn_blocking(move || -> Answer<()> {
         let failed = |error: io::Error| {
             Failure::new(ErrorKind::Unavailable, format!("copy the jobs: {error}"))
@@ -56,6 +60,12 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
         journal.export(jobs.join(JOURNAL_FOLDER))?;
         // After the journal: what the stories have beyond it, a restore cuts off.
         copy_folder(&stories, &jobs.join(STORIES_FOLDER)).map_err(failed)?;
+        let failed = |error: io::Error| {
+            Failure::new(ErrorKind::Unavailable, format!("copy the logs of endpoints: {error}"))
+        };
+        if logs.exists() {
+            link_folder(&logs, &copied_logs).map_err(failed)?;
+        }
         Ok(())
     });
     exported.await.map_err(|_| crate::rest::cut_off())??;
@@ -183,7 +193,7 @@ pub fn restore(archive: &Path, server_dir: &Path) -> Result<Restored, RestoreErr
                 writer.finish()?;
                 restored.blobs += 1;
             }
-            [CATALOG_FILE] | [JOBS_FOLDER, ..] => {
+            [CATALOG_FILE] | [JOBS_FOLDER, ..] | [LOGS_FOLDER, _, _] => {
                 has_catalog |= parts == [CATALOG_FILE];
                 let target = server_dir.join(parts.iter().collect::<PathBuf>());
                 write_file(&target, &mut entry)
@@ -214,6 +224,27 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
             false => std::fs::copy(entry.path(), target).map(drop),
         };
         match copied {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives the files of a folder, which never change, a second name; what goes away meanwhile is
+/// left out.
+fn link_folder(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let linked = match entry.file_type()?.is_dir() {
+            true => link_folder(&entry.path(), &target),
+            // One that is being written has no name yet.
+            false if !entry.file_name().as_encoded_bytes().ends_with(b".arrow") => Ok(()),
+            false => std::fs::hard_link(entry.path(), &target),
+        };
+        match linked {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

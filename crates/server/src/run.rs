@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use axum::middleware;
 use corral_blobs::BlobStore;
-use corral_catalog::{Catalog, SqliteCatalog};
+use corral_catalog::{Catalog, CatalogError, SqliteCatalog};
 use corral_datasets::{Datasets, Taxonomies};
 use corral_jobs::{JobsOptions, JobsPorts, JobsService};
-use corral_serving::{OpenLimits, Serving, USAGE_NOTE_INTERVAL};
-use corral_types::SystemClock;
+use corral_serving::{OpenLimits, RecorderOptions, Serving, USAGE_NOTE_INTERVAL};
+use corral_types::{BlobHash, SystemClock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::UnixListener;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
 use crate::auth::{Access, Tokens};
-use crate::backup::{BLOBS_FOLDER, CATALOG_FILE, JOBS_FOLDER};
+use crate::backup::{BLOBS_FOLDER, CATALOG_FILE, JOBS_FOLDER, LOGS_FOLDER};
 use crate::completion::Registrar;
 use crate::endpoint_hosts::EndpointDomain;
 use crate::error::ServerError;
@@ -126,14 +126,19 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     app.jobs.stop().await;
     while servers.join_next().await.is_some() {}
     // What the last requests used.
-    note_usage(&app.serving).await;
+    if let Err(error) = app.serving.finish_notes().await {
+        tracing::error!(%error, "note what the last requests used");
+    }
     failed.map_or(Ok(()), |error| Err(ServerError::JournalFailed(error)))
 }
 
 /// Opens catalog, blobs and journal, and wires the services over them.
 async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     let metrics = corral_telemetry::start_metrics(
-        corral_serving::METRICS.iter().chain(&corral_jobs::METRICS),
+        corral_serving::METRICS
+            .iter()
+            .chain(corral_observation::METRICS)
+            .chain(&corral_jobs::METRICS),
     )?;
     let data_dir = &options.data_dir;
     let blobs = BlobStore::open(data_dir.join(BLOBS_FOLDER))?;
@@ -153,7 +158,12 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     };
     let jobs = JobsService::start(jobs_options, ports)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let serving = Serving::open(catalog.clone(), blobs.clone(), cores, options.open_limits).await?;
+    let recorder = RecorderOptions {
+        folder: data_dir.join(LOGS_FOLDER),
+        key_secret: log_key_secret(&*catalog).await?,
+    };
+    let serving =
+        Serving::open(catalog.clone(), blobs.clone(), cores, options.open_limits, recorder).await?;
     Ok(App {
         datasets: Datasets::new(catalog.clone(), blobs.clone()),
         taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),
@@ -165,6 +175,13 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
         metrics,
         prices: options.prices,
     })
+}
+
+/// What makes hashes of the keys in endpoints' logs, the same for ever.
+async fn log_key_secret(catalog: &dyn Catalog) -> Result<[u8; 32], CatalogError> {
+    let fresh = crate::auth::new_token_secret();
+    let kept = catalog.setting_or_insert("log_key_secret".to_owned(), fresh).await?;
+    Ok(*BlobHash::of(kept.as_bytes()).as_bytes())
 }
 
 /// Only one server at a time may have the folder; one that was killed is gone in an instant.

@@ -6,6 +6,7 @@ use corral_blobs::BlobError;
 use corral_catalog::{CatalogError, EndpointRecord};
 use corral_classifier::{ModelError, PredictError};
 use corral_encoder::EncoderError;
+use corral_observation::{LogError, ObservingError};
 use corral_types::{BlobHash, ErrorKind, Explain, NameError};
 
 use crate::fixed::MAX_FIXED_LABELS;
@@ -133,6 +134,14 @@ pub enum ServingError {
     },
     #[error("the endpoint version `{name}` gets requests by {by}")]
     VersionInUse { name: String, by: String },
+    #[error(transparent)]
+    Observing(#[from] ObservingError),
+    #[error("start the thread that keeps requests")]
+    Recorder(#[source] std::io::Error),
+    #[error("read the endpoint's log")]
+    Log(#[source] LogError),
+    #[error("the endpoint `{0}` has no log")]
+    NoLog(String),
     #[error("a fixed answer has at most {MAX_FIXED_LABELS} classes, and this one {found}")]
     TooManyFixedLabels { found: usize },
 }
@@ -151,11 +160,13 @@ impl ServingError {
 impl Explain for ServingError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoEndpoint { .. } => ErrorKind::NotFound,
+            Self::NoEndpoint { .. } | Self::NoLog(_) => ErrorKind::NotFound,
             Self::TooManyTexts { .. }
             | Self::TextTooLong { .. }
             | Self::TooManyFixedLabels { .. } => ErrorKind::TooLarge,
             Self::Routing(error) => error.kind(),
+            Self::Observing(error) => error.kind(),
+            Self::Recorder(_) | Self::Log(_) => ErrorKind::Internal,
             Self::Unreadable { .. } => ErrorKind::DataLoss,
             Self::TopK { .. } | Self::Probability { .. } | Self::TimeoutRange { .. } => {
                 ErrorKind::Invalid
@@ -189,6 +200,8 @@ impl Explain for ServingError {
             Self::Blob(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Routing(error) => error.hint(),
+            Self::Observing(error) => error.hint(),
+            Self::NoLog(name) => Some(format!("`corral endpoint log {name} on` begins one")),
             Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
             Self::Unreadable { .. } => Some("restore a backup with `corral restore`".to_owned()),
             Self::TimedOut { .. } => Some("send fewer texts at once, or give it longer".to_owned()),
@@ -196,6 +209,8 @@ impl Explain for ServingError {
             | Self::Probability { .. }
             | Self::TimeoutRange { .. }
             | Self::TooManyFixedLabels { .. }
+            | Self::Recorder(_)
+            | Self::Log(_)
             | Self::CutOff
             | Self::Threads(_) => None,
         }

@@ -23,6 +23,7 @@ mod warmth;
 
 pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;
+pub use corral_observation::{LogField, LogSettings, Observing, RecorderOptions};
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use keep_warm::{KeepWarm, Schedule, Window};

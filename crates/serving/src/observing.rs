@@ -1,10 +1,16 @@
-//! What is noted of a request beside its answer, and what people are told of it.
+//! What is noted of a request beside its answer, and what people set of it.
 
-use corral_observation::{Effort, Observation, Observer, Subject};
-use corral_types::{Explain, WorkspaceId};
+use std::fs::File;
+
+use corral_catalog::{CatalogError, EndpointRecord};
+use corral_observation::{
+    Effort, Labelled, Observation, Observer, Observing, ObservingError, Sample, Subject, TextAnswer,
+};
+use corral_types::{Caller, Explain, Name, Timestamp, WorkspaceId};
 
 use crate::route::{Route, Serves};
-use crate::{Answer, Question, Serving, ServingError};
+use crate::service::CHANGE_ATTEMPTS;
+use crate::{Answer, Endpoint, Question, Serving, ServingError};
 
 /// The answers of a version, and what they took.
 #[derive(Debug)]
@@ -17,6 +23,24 @@ pub(crate) struct Asked {
 /// that, its client has gone.
 pub(crate) struct Observed {
     observation: Observation,
+    sample: Option<Sample>,
+}
+
+/// What is observed, as it is kept; nothing where it was never set.
+pub(crate) fn parse(json: &str) -> Result<Observing, serde_json::Error> {
+    if json.is_empty() { Ok(Observing::default()) } else { serde_json::from_str(json) }
+}
+
+/// An answer as it is kept.
+pub(crate) fn text_answer(answer: &Answer) -> TextAnswer {
+    let label = |scored: &crate::Scored| Labelled {
+        id: scored.id.clone(),
+        probability: scored.probability,
+    };
+    TextAnswer {
+        labels: answer.scored.iter().map(label).collect(),
+        is_refused: answer.refusal.is_some_and(|verdict| verdict.is_refused),
+    }
 }
 
 impl Serving {
@@ -39,26 +63,113 @@ impl Serving {
                 Serves::Fixed(_) => 0,
             },
         };
-        Observed { observation: self.shared.observer.begin(route.endpoint, number, texts, subject) }
+        let shared = &self.shared;
+        let sample = route.sampler.as_ref().and_then(|sampler| {
+            let key = question.key.as_deref();
+            shared.recorder.records().sample(sampler, number, key, &question.texts)
+        });
+        let observation = shared.observer.begin(route.endpoint, number, texts, subject);
+        Observed { observation, sample }
     }
 
     /// The counters of what endpoints are asked.
     pub fn observer(&self) -> &Observer {
         &self.shared.observer
     }
+
+    /// Changes what is observed of an endpoint; `change` runs again where the endpoint moved on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When there is no such endpoint, or the change is none that can be.
+    pub async fn change_observing(
+        &self,
+        caller: &Caller,
+        name: Name,
+        change: impl Fn(&mut Observing) -> Result<(), ObservingError> + Send + Sync,
+    ) -> Result<Endpoint, ServingError> {
+        let (catalog, workspace) = (&self.shared.catalog, caller.workspace);
+        let mut attempts = 0;
+        loop {
+            let record = catalog.endpoint_named(workspace, name.clone()).await?;
+            let mut endpoint = Endpoint::read(record)?;
+            change(&mut endpoint.observing)?;
+            if let Some(log) = &endpoint.observing.log {
+                log.check()?;
+            }
+            let json = serde_json::to_string(&endpoint.observing).expect("plain fields");
+            let EndpointRecord { id, revision, .. } = endpoint.record;
+            attempts += 1;
+            let now = Timestamp::now();
+            match catalog.set_endpoint_observing(workspace, id, revision, json, now).await {
+                Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
+                changed => return self.install(workspace, changed?),
+            }
+        }
+    }
+
+    /// The files of an endpoint's log, oldest rows first, up to the requests that are answered.
+    ///
+    /// # Errors
+    /// When there is no such endpoint or it has no rows; when the disk fails.
+    pub async fn log_files(
+        &self,
+        caller: &Caller,
+        name: Name,
+    ) -> Result<Vec<(String, File)>, ServingError> {
+        let endpoint = self.endpoint(caller, name).await?;
+        let recorder = self.shared.recorder.clone();
+        let id = endpoint.record.id;
+        let files = tokio::task::spawn_blocking(move || recorder.files(id)).await;
+        let files = files.map_err(|_| ServingError::CutOff)?.map_err(ServingError::Log)?;
+        if files.is_empty() {
+            return Err(ServingError::NoLog(endpoint.record.name.to_string()));
+        }
+        Ok(files)
+    }
+
+    /// Writes to disk what is noted of requests that were answered.
+    ///
+    /// # Errors
+    /// When usage cannot be noted.
+    pub async fn finish_notes(&self) -> Result<(), CatalogError> {
+        let recorder = self.shared.recorder.clone();
+        // Cut off only where the process ends already.
+        let _ = tokio::task::spawn_blocking(move || recorder.write()).await;
+        self.note_usage().await
+    }
+
+    /// The folder of all endpoints' logs.
+    pub fn log_folder(&self) -> &std::path::Path {
+        self.shared.recorder.folder()
+    }
 }
 
 impl Observed {
-    /// Notes what came of it, and hands that on.
-    pub fn finish(self, asked: Result<Asked, ServingError>) -> Result<Vec<Answer>, ServingError> {
+    /// Notes what came of it, and hands that on with what is kept of it, which goes its way when
+    /// it is dropped.
+    pub fn finish(
+        self,
+        asked: Result<Asked, ServingError>,
+        route: &Route,
+        number: u32,
+    ) -> (Result<Vec<Answer>, ServingError>, Option<Sample>) {
+        let Self { observation, mut sample } = self;
         match asked {
             Ok(Asked { answers, effort }) => {
-                self.observation.answered(effort);
-                Ok(answers)
+                observation.answered(effort);
+                if let Some(sample) = &mut sample {
+                    let model = match route.version(number) {
+                        Serves::Model { name, version, .. } => Some((name.clone(), *version)),
+                        Serves::Fixed(_) => None,
+                    };
+                    sample.answered(model, answers.iter().map(text_answer).collect());
+                }
+                (Ok(answers), sample)
             }
             Err(error) => {
-                self.observation.failed(error.kind());
-                Err(error)
+                observation.failed(error.kind());
+                (Err(error), None)
             }
         }
     }

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_catalog::Served;
+use corral_observation::Sampler;
 use corral_types::{BlobHash, EndpointId, Name};
 
 use crate::canary::{Side, Verdict, Watch};
@@ -36,6 +37,8 @@ pub struct Route {
     versions: BTreeMap<u32, Serves>,
     sides: Sides,
     mirror: Option<(u32, f64)>,
+    /// Which of its requests are kept beside counts.
+    pub sampler: Option<Arc<Sampler>>,
     canary: Option<(Canary, Mutex<Watch>)>,
     /// Requests that were dealt by weight, and those that a mirror was considered for.
     dealt: AtomicU64,
@@ -55,9 +58,9 @@ enum Sides {
 
 impl Route {
     /// # Errors
-    /// When a fixed answer cannot be read, or the routing names what is not there.
+    /// When a fixed answer cannot be read, or the routing or what is observed cannot be.
     pub fn of(endpoint: &Endpoint) -> Result<Self, ServingError> {
-        let Endpoint { record, routing } = endpoint;
+        let Endpoint { record, routing, observing } = endpoint;
         let mut versions = BTreeMap::new();
         for version in &record.versions {
             let serves = match &version.serves {
@@ -115,6 +118,7 @@ impl Route {
             versions,
             sides,
             mirror,
+            sampler: Sampler::of(record.id, observing)?.map(Arc::new),
             canary,
             // Number 0 falls to the first side, however small its part.
             dealt: AtomicU64::new(1),

@@ -9,13 +9,13 @@ use corral_catalog::{
     Catalog, CatalogError, EndpointRecord, EndpointTarget, NewEndpointVersion, NewRecord, Page,
     PageRequest, VersionChoice, all_pages,
 };
-use corral_observation::{Effort, Observer};
+use corral_observation::{Effort, Observer, Observing, Recorder, RecorderOptions, Sample};
 use corral_types::{Caller, EndpointId, ErrorKind, Explain, Name, Timestamp, WorkspaceId, nearest};
 use tokio::sync::Semaphore;
 
 use crate::canary::Verdict;
 use crate::fixed::FixedAnswer;
-use crate::observing::Asked;
+use crate::observing::{self, Asked};
 use crate::pool::Pool;
 use crate::route::{Route, Serves};
 use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
@@ -30,7 +30,7 @@ use crate::{
 const MAX_MIRRORED: usize = 64;
 
 /// How often a change is made again on an endpoint that moved on meanwhile.
-const CHANGE_ATTEMPTS: usize = 16;
+pub(crate) const CHANGE_ATTEMPTS: usize = 16;
 
 /// The answer to a question, and what gave it.
 #[derive(Clone, Debug)]
@@ -54,21 +54,23 @@ pub enum Deployment {
     Fixed(FixedAnswer),
 }
 
-/// An endpoint, and its routing read.
+/// An endpoint, with its routing and what is observed read.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub record: EndpointRecord,
     pub routing: Routing,
+    pub observing: Observing,
 }
 
 impl Endpoint {
     /// # Errors
-    /// When the routing cannot be read.
+    /// When one of both cannot be read.
     pub(crate) fn read(record: EndpointRecord) -> Result<Self, ServingError> {
-        match Routing::parse(&record.routing_json) {
-            Ok(routing) => Ok(Self { record, routing }),
-            Err(source) => Err(ServingError::unreadable(&record, "the routing", source)),
-        }
+        let routing = Routing::parse(&record.routing_json)
+            .map_err(|source| ServingError::unreadable(&record, "the routing", source))?;
+        let observing = observing::parse(&record.observing_json)
+            .map_err(|source| ServingError::unreadable(&record, "what is observed", source))?;
+        Ok(Self { record, routing, observing })
     }
 
     /// The numbers of its versions, oldest first.
@@ -90,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
     pub(crate) observer: Observer,
+    pub(crate) recorder: Recorder,
     pub(crate) usage_notes: tokio::sync::Mutex<UsageNotes>,
 }
 
@@ -104,15 +107,25 @@ impl Serving {
         blobs: BlobStore,
         cores: usize,
         limits: OpenLimits,
+        recorder: RecorderOptions,
     ) -> Result<Self, ServingError> {
+        let mut logs = HashMap::new();
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
             let own = routes.entry(workspace.id).or_default();
             for record in endpoints {
                 let name = record.name.clone();
-                match Endpoint::read(record).and_then(|endpoint| Route::of(&endpoint)) {
-                    Ok(route) => drop(own.insert(name, Arc::new(route))),
+                let id = record.id;
+                let read = Endpoint::read(record).and_then(|endpoint| {
+                    let route = Route::of(&endpoint)?;
+                    Ok((route, endpoint.observing.log))
+                });
+                match read {
+                    Ok((route, log)) => {
+                        logs.extend(log.map(|log| (id, log)));
+                        own.insert(name, Arc::new(route));
+                    }
                     Err(error) => {
                         tracing::error!(endpoint = %name, %error, "an endpoint is left out");
                     }
@@ -126,6 +139,7 @@ impl Serving {
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
             observer: Observer::default(),
+            recorder: Recorder::start(recorder, logs).map_err(ServingError::Recorder)?,
             usage_notes: tokio::sync::Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -291,11 +305,12 @@ impl Serving {
         if own.get(&record.name).is_some_and(|route| route.endpoint == record.id) {
             own.remove(&record.name);
         }
+        self.shared.recorder.keep(record.id, None);
         Ok(())
     }
 
     /// Lets requests follow a record from now on, unless they follow a later one already.
-    fn install(
+    pub(crate) fn install(
         &self,
         workspace: WorkspaceId,
         record: EndpointRecord,
@@ -309,6 +324,7 @@ impl Serving {
             (there.endpoint.as_u128(), there.revision) < (route.endpoint.as_u128(), route.revision)
         });
         if is_later {
+            self.shared.recorder.keep(endpoint.record.id, endpoint.observing.log.clone());
             own.insert(route.name.clone(), route);
         }
         Ok(endpoint)
@@ -362,7 +378,7 @@ impl Serving {
             Ok(()) => self.shared.ask(route.endpoint, route.version(number), question).await,
             Err(error) => Err(error),
         };
-        let answered = observed.finish(answered);
+        let (answered, sample) = observed.finish(answered, &route, number);
         let micros = begun.elapsed().as_micros() as u64;
         if is_verdict_on_version(&answered)
             && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)
@@ -371,7 +387,7 @@ impl Serving {
         }
         let predictions = answered?;
         if let Some((to, question)) = mirror {
-            self.mirror(caller.workspace, &route, (number, &predictions), to, question);
+            self.mirror(caller.workspace, &route, (number, &predictions, sample), to, question);
         }
         let model = match route.version(number) {
             Serves::Model { name, version, .. } => Some((name.clone(), *version)),
@@ -385,7 +401,7 @@ impl Serving {
         &self,
         workspace: WorkspaceId,
         route: &Arc<Route>,
-        (number, answers): (u32, &[Answer]),
+        (number, answers, sample): (u32, &[Answer], Option<Sample>),
         to: u32,
         question: Question,
     ) {
@@ -408,6 +424,9 @@ impl Serving {
                     return;
                 }
             };
+            if let Some(mut sample) = sample {
+                sample.mirrored(to, theirs.iter().map(observing::text_answer).collect());
+            }
             let pairs = firsts.iter().zip(theirs);
             let agreed = pairs.filter(|(ours, theirs)| **ours == first_class(theirs)).count();
             let texts = firsts.len();

@@ -8,6 +8,7 @@ use corral_server::api::{
 use corral_types::{ErrorKind, Failure};
 use reqwest::Method;
 
+use super::endpoint_log::{self, LogCommand, log_text};
 use super::{Context, Versioned};
 use crate::client::Client;
 use crate::failure::refusal;
@@ -110,6 +111,12 @@ pub enum EndpointCommand {
         /// End mirroring
         #[arg(long, conflicts_with = "to")]
         off: bool,
+    },
+    /// Keep requests and answers, masked, and make data sets of them
+    Log {
+        name: String,
+        #[command(subcommand)]
+        command: LogCommand,
     },
 }
 
@@ -219,6 +226,9 @@ pub async fn run(command: EndpointCommand, context: &Context) -> anyhow::Result<
             eprintln!("removed the endpoint {name}");
             return Ok(());
         }
+        EndpointCommand::Log { name, command } => {
+            return endpoint_log::run(&name, command, context).await;
+        }
         EndpointCommand::Show { name } => changed(Method::GET, path(&name, &[])),
         EndpointCommand::Alias { name, alias, to, .. } => {
             let path = path(&name, &["aliases", &alias]);
@@ -315,6 +325,9 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
     }
     if let Some(keep_warm) = &detail.keep_warm {
         pairs.push(("keep warm", keep_warm_text(keep_warm)));
+    }
+    if let Some(log) = &detail.log {
+        pairs.push(("log", log_text(log)));
     }
     if let Some(end) = &detail.last_canary {
         let what = match &end.why {

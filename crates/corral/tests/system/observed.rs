@@ -91,3 +91,132 @@ fn usage_outlives_a_kill_and_is_counted_once() {
     let (_, message) = corral.fails(&["usage", "--since", "soon"]);
     assert!(message.contains("soon"), "{message}");
 }
+
+/// The rows of a data set.
+fn rows(corral: &Corral, dataset: &str) -> Vec<Value> {
+    let url = format!("{}/v1/datasets/{dataset}/rows?limit=1000", corral.url);
+    let answer: Value = serde_json::from_str(&curl(corral, &[&url]).1).unwrap();
+    answer["rows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_log_is_masked_and_becomes_a_data_set_to_train_from() {
+    let corral = Corral::start();
+    corral.deploy_support();
+    corral.run(&["deploy", "--answer", "other=0.5", "--name", "support"]);
+    corral.run(&["endpoint", "traffic", "support", "1"]);
+    let (code, message) = corral.fails(&["endpoint", "log", "support", "dataset", "seen"]);
+    assert!(code == 4 && message.contains("has no log"), "{message}");
+    let on = ["endpoint", "log", "support", "on", "--mask", "email,digits", "--keep-days", "7"];
+    let told = corral.run(&on);
+    assert!(told.contains("100 % of requests; masked: email, digits; for 7 days"), "{told}");
+
+    let url = format!("{}/v1/endpoints/support/predict", corral.url);
+    let ask = |texts: &[&str], key: &str| {
+        let body = json!({"texts": texts, "key": key, "top_k": 2}).to_string();
+        assert_eq!(curl(&corral, &[&url, "-d", &body]).0, 200);
+    };
+    ask(&["my parcel arrived late, write to jo@example.org", "call 0171 234 56 78"], "ann");
+    corral.run(&["endpoint", "mirror", "support", "2"]);
+    ask(&["charged twice"], "ann");
+    wait_for("the mirror's answer", || {
+        metrics(&corral).contains("corral_mirrored_requests_total").then_some(())
+    });
+    corral.run(&["endpoint", "mirror", "support", "--off"]);
+    ask(&["login fails"], "bob");
+    corral.run(&["endpoint", "log", "support", "dataset", "seen"]);
+    let seen = rows(&corral, "seen");
+    let by_text = |text: &str| {
+        let row = seen.iter().find(|row| row["text"] == text);
+        row.unwrap_or_else(|| panic!("{text} in {seen:?}")).clone()
+    };
+    assert_eq!(seen.len(), 4);
+    let parcel = by_text("my parcel arrived late, write to [email]");
+    assert_eq!((&parcel["answer"], &parcel["model"]), (&json!("shipping"), &json!("support@1")));
+    assert!(parcel["probability"].as_f64().unwrap() > 0.5 && parcel["labels"] == json!([]));
+    let top_k: Value = serde_json::from_str(parcel["top_k"].as_str().unwrap()).unwrap();
+    assert_eq!((top_k.as_array().unwrap().len(), &top_k[0]["id"]), (2, &json!("shipping")));
+    let (called, charged) = (by_text("call [digits]"), by_text("charged twice"));
+    assert_eq!(
+        (&charged["mirror_version"], &charged["mirror_answer"]),
+        (&json!(2), &json!("other"))
+    );
+    assert_eq!(called["key_hash"], charged["key_hash"]);
+    assert_ne!(called["key_hash"], by_text("login fails")["key_hash"]);
+    assert!(!format!("{seen:?}").contains("ann"), "{seen:?}");
+
+    // Half of the requests, evenly; texts left out.
+    corral.run(&["endpoint", "log", "support", "on", "--sample", "0.5", "--omit", "key,top_k"]);
+    for number in 0..90 {
+        let phrase = ["refund the money", "no tracking", "shows an error"][number % 3];
+        ask(&[&format!("{phrase} since {number}")], "bob");
+    }
+    let make = ["endpoint", "log", "support", "dataset", "answers", "--label-by-answer"];
+    corral.run(&make);
+    let answers = rows(&corral, "answers");
+    assert_eq!(answers.len(), 4 + 45);
+    assert!(answers.iter().all(|row| row["labels"].as_array().unwrap().len() == 1), "{answers:?}");
+    assert!(answers[48]["key_hash"].is_null() && answers[48]["top_k"].is_null());
+    let train = ["train", "again", "--dataset", "answers", "--encoder", "none", "--trials", "1"];
+    corral.run(&[&train[..], &["--wait"]].concat());
+    corral.run(&["deploy", "again", "--name", "support"]);
+
+    // Off keeps what there is, rm does not.
+    corral.run(&["endpoint", "log", "support", "off"]);
+    ask(&["unseen"], "bob");
+    corral.run(&["endpoint", "log", "support", "dataset", "still"]);
+    assert_eq!(rows(&corral, "still").len(), 49);
+    corral.run(&["endpoint", "log", "support", "rm"]);
+    wait_for("the log to go", || {
+        let made = ["endpoint", "log", "support", "dataset", "gone"];
+        let said = corral.command(&made).output().unwrap();
+        String::from_utf8_lossy(&said.stderr).contains("has no log").then_some(())
+    });
+    let (_, message) = corral.fails(&["endpoint", "log", "support", "on", "--mask", "("]);
+    assert!(message.contains("neither `email` nor `digits` nor a regular expression"), "{message}");
+    let (_, message) = corral.fails(&["endpoint", "log", "support", "on", "--sample", "1.5"]);
+    assert!(message.contains("from 0 to 1"), "{message}");
+}
+
+#[test]
+fn a_log_outlives_a_kill_and_is_in_the_backup() {
+    let corral = Corral::start();
+    corral.run(&["deploy", "--answer", "one", "--name", "live"]);
+    corral.run(&["endpoint", "log", "live", "on"]);
+    for round in 0..3 {
+        for number in 0..5 {
+            assert_eq!(ask(&corral, "live", &[&format!("text {round} {number}")]), 200);
+        }
+        // Writes what was answered so far.
+        let written = format!("written{round}");
+        corral.run(&["endpoint", "log", "live", "dataset", &written]);
+        assert!(rows(&corral, &written).len() >= 5 * (round + 1));
+        assert_eq!(ask(&corral, "live", &["perhaps lost"]), 200);
+        let server = corral.processes("server")[0];
+        signal(server, "KILL");
+        wait_for("another server", || {
+            corral.processes("server").first().copied().filter(|found| *found != server)
+        });
+        let made = format!("made{round}");
+        wait_for("its answer", || {
+            let said = corral.command(&["endpoint", "log", "live", "dataset", &made]).output();
+            said.unwrap().status.success().then_some(())
+        });
+        let texts: Vec<String> = rows(&corral, &made)
+            .iter()
+            .map(|row| row["text"].as_str().unwrap().to_owned())
+            .collect();
+        for number in 0..5 * (round + 1) {
+            let text = format!("text {} {}", number / 5, number % 5);
+            assert_eq!(texts.iter().filter(|found| **found == text).count(), 1, "{texts:?}");
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let (archive, restored) = (scratch.path().join("backup"), scratch.path().join("restored"));
+    corral.run(&["backup", archive.to_str().unwrap()]);
+    let restored_dir = restored.to_str().unwrap();
+    corral.run(&["restore", archive.to_str().unwrap(), "--data-dir", restored_dir]);
+    let again = Corral::start_in(&restored, &[], Some(&corral.token));
+    again.run(&["endpoint", "log", "live", "dataset", "again"]);
+    assert!(rows(&again, "again").len() >= 15);
+}

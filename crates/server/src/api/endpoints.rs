@@ -58,6 +58,9 @@ pub struct EndpointDetail {
     pub traffic: TrafficBody,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorBody>,
+    /// What is kept of its requests and answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<super::LogBody>,
     /// How the last canary ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_canary: Option<CanaryEndDetail>,
@@ -379,7 +382,7 @@ impl From<&CanaryEnd> for CanaryEndDetail {
 
 impl From<&Endpoint> for EndpointDetail {
     fn from(endpoint: &Endpoint) -> Self {
-        let Endpoint { record, routing } = endpoint;
+        let Endpoint { record, routing, observing } = endpoint;
         let versions: Vec<EndpointVersionDetail> =
             record.versions.iter().map(EndpointVersionDetail::from).collect();
         let latest = EndpointVersionDetail::from(record.latest());
@@ -398,6 +401,7 @@ impl From<&Endpoint> for EndpointDetail {
                 version: mirror.version.to_string(),
                 share: Some(mirror.share),
             }),
+            log: observing.log.as_ref().map(super::LogBody::from),
             last_canary: routing.last_canary.as_ref().map(CanaryEndDetail::from),
             keep_warm: routing.keep_warm.as_ref().map(KeepWarmBody::from),
         }

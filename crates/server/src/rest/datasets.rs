@@ -334,7 +334,11 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn detail(datasets: &Datasets, caller: &Caller, set: &OpenSet) -> Answer<DatasetDetail> {
+pub(super) async fn detail(
+    datasets: &Datasets,
+    caller: &Caller,
+    set: &OpenSet,
+) -> Answer<DatasetDetail> {
     let manifest = &set.manifest;
     let statistics = &manifest.statistics;
     let versions = datasets.versions(caller, set.record.id).await?;
@@ -394,7 +398,7 @@ async fn detail(datasets: &Datasets, caller: &Caller, set: &OpenSet) -> Answer<D
     })
 }
 
-fn import_report(imported: &ImportedSet) -> ImportReport {
+pub(super) fn import_report(imported: &ImportedSet) -> ImportReport {
     let report = &imported.report;
     ImportReport {
         rows_added: report.files.iter().map(|file| file.rows).sum(),

@@ -10,6 +10,7 @@ mod idempotency;
 mod jobs;
 mod lines;
 mod models;
+mod observing;
 mod openapi;
 mod split_lines;
 mod taxonomies;
@@ -94,6 +95,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/keep-warm", delete(endpoints::remove_keep_warm))
         .route("/v1/endpoints/{name}/mirror", put(endpoints::set_mirror))
         .route("/v1/endpoints/{name}/mirror", delete(endpoints::remove_mirror))
+        .route("/v1/endpoints/{name}/log", put(observing::set_log))
+        .route("/v1/endpoints/{name}/log", delete(observing::remove_log))
+        .route("/v1/endpoints/{name}/log/dataset", post(observing::log_dataset))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
         .route("/v1/usage", get(usage::usage))
         .route("/v1/workspaces", get(admin::list_workspaces))

@@ -5,7 +5,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train, usage};
+use super::{
+    admin, backup, datasets, endpoints, jobs, models, observing, taxonomies, train, usage,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -65,6 +67,9 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train,
         endpoints::remove_version,
         endpoints::predict,
         endpoints::predict_version,
+        observing::set_log,
+        observing::remove_log,
+        observing::log_dataset,
         usage::usage,
     )
 )]

@@ -1,0 +1,179 @@
+//! A request of which more than counts is kept, on its way beside the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use corral_types::{EndpointId, Name, Timestamp};
+
+use crate::DROPPED;
+use crate::mask::Masks;
+use crate::recorder::Message;
+use crate::settings::{LogSettings, Observing, ObservingError};
+
+/// Bytes of records that wait to be worked on. Those beyond are dropped: whoever asked shall not
+/// wait for what is kept of it.
+pub(crate) const MAX_WAITING_BYTES: usize = 16 << 20;
+
+/// What a record takes beside its texts, about.
+const RECORD_BYTES: usize = 512;
+
+/// Which requests of an endpoint are kept, and how.
+#[derive(Debug)]
+pub struct Sampler {
+    pub endpoint: EndpointId,
+    pub(crate) log: Option<(LogSettings, Masks)>,
+    considered: AtomicU64,
+}
+
+impl Sampler {
+    /// `None` where nothing is.
+    ///
+    /// # Errors
+    /// When a setting is out of its range.
+    pub fn of(endpoint: EndpointId, observing: &Observing) -> Result<Option<Self>, ObservingError> {
+        let log = observing.log.clone().filter(|log| log.sample > 0.0);
+        let log = log.map(|log| log.check().map(|masks| (log, masks))).transpose()?;
+        if log.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { endpoint, log, considered: AtomicU64::new(0) }))
+    }
+
+    /// Whether the next request is kept: each in turn, as evenly as the part allows.
+    fn is_next_logged(&self) -> bool {
+        let Some((settings, _)) = &self.log else { return false };
+        let number = self.considered.fetch_add(1, Ordering::Relaxed) as f64;
+        ((number + 1.0) * settings.sample).floor() > (number * settings.sample).floor()
+    }
+}
+
+/// A class with its probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    pub id: String,
+    pub probability: f32,
+}
+
+/// What was answered for a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TextAnswer {
+    /// The most probable class first.
+    pub labels: Vec<Labelled>,
+    /// Whether the text was taken for none of the classes.
+    pub is_refused: bool,
+}
+
+/// A request with its answers.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The endpoint's version.
+    pub version: u32,
+    /// The model, and its version.
+    pub model: Option<(Name, u32)>,
+    pub at: Timestamp,
+    /// What decides the side of a split.
+    pub key: Option<String>,
+    pub texts: Vec<String>,
+    /// One for each text.
+    pub answers: Vec<TextAnswer>,
+    /// What the version that is asked as well answered, and which that is.
+    pub mirror: Option<(u32, Vec<TextAnswer>)>,
+}
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Records {
+    pub(crate) sender: SyncSender<Message>,
+    pub(crate) waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Records {
+    /// The next request of an endpoint, if it is kept: with copies of its texts. `None` too where
+    /// too much is waiting.
+    pub fn sample(
+        &self,
+        sampler: &Arc<Sampler>,
+        version: u32,
+        key: Option<&str>,
+        texts: &[String],
+    ) -> Option<Sample> {
+        if !sampler.is_next_logged() {
+            return None;
+        }
+        let bytes =
+            RECORD_BYTES + texts.iter().map(|text| text.len() + RECORD_BYTES).sum::<usize>();
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let weight = Weight { of: self.waiting_bytes.clone(), bytes };
+        if before + bytes > MAX_WAITING_BYTES {
+            metrics::counter!(DROPPED.name).increment(1);
+            return None;
+        }
+        let record = Record {
+            version,
+            model: None,
+            at: Timestamp::now(),
+            key: key.map(str::to_owned),
+            texts: texts.to_vec(),
+            answers: Vec::new(),
+            mirror: None,
+        };
+        let kept = Kept { sampler: sampler.clone(), record, _weight: weight };
+        Some(Sample { kept: Some(kept), sender: self.sender.clone() })
+    }
+}
+
+/// A record with what it takes of the bytes that may wait.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub sampler: Arc<Sampler>,
+    pub record: Record,
+    _weight: Weight,
+}
+
+#[derive(Debug)]
+struct Weight {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A request that is kept. Dropped, it goes to be worked on, if it was answered.
+#[derive(Debug)]
+pub struct Sample {
+    kept: Option<Kept>,
+    sender: SyncSender<Message>,
+}
+
+impl Sample {
+    /// Notes the answers, one for each text, and the model that gave them.
+    pub fn answered(&mut self, model: Option<(Name, u32)>, answers: Vec<TextAnswer>) {
+        if let Some(kept) = &mut self.kept {
+            kept.record.model = model;
+            kept.record.answers = answers;
+        }
+    }
+
+    /// Notes what another version answered.
+    pub fn mirrored(&mut self, version: u32, answers: Vec<TextAnswer>) {
+        if let Some(kept) = &mut self.kept {
+            kept.record.mirror = Some((version, answers));
+        }
+    }
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        let answered = |kept: &Kept| kept.record.answers.len() == kept.record.texts.len();
+        if let Some(kept) = self.kept.take().filter(answered)
+            && self.sender.try_send(Message::Kept(Box::new(kept))).is_err()
+        {
+            metrics::counter!(DROPPED.name).increment(1);
+        }
+    }
+}
