@@ -1,9 +1,10 @@
 //! What endpoints are asked and how they answer: counters for each version, the usage that
-//! follows from them, and logs of requests.
+//! follows from them, logs of requests, and whether they are still like the training.
 //!
 //! The way of a request adds to counters and, where it is to be kept, copies its texts; whatever
 //! masks texts or writes to disk happens on a thread beside it.
 
+mod drift;
 mod log;
 mod mask;
 mod observer;
@@ -13,18 +14,25 @@ mod recorder;
 mod series;
 mod settings;
 mod usage;
+mod webhook;
 
+pub use drift::{
+    AlarmEnd, AlarmWish, Distances, DriftReading, DriftReadings, LastWindow, MIN_REFERENCE_TEXTS,
+    Profile, ReferenceWish, Standing,
+};
 pub use log::LogError;
 pub use mask::{MAX_MASKS, Masks};
 pub use observer::{MAX_SERIES, Observation, Observer};
 pub use page::page;
 pub use record::{Labelled, Record, Records, Sample, Sampler, TextAnswer};
-pub use recorder::{LOG_WRITE_INTERVAL, Recorder, RecorderOptions};
+pub use recorder::{LOG_WRITE_INTERVAL, Recorder, RecorderOptions, Wishes};
 pub use series::{Distribution, Effort, Opening, Reading, Series, Subject};
 pub use settings::{
-    LogField, LogSettings, MAX_KEEP_DAYS, MAX_LOG_BYTES, Observing, ObservingError,
+    DriftSettings, LogField, LogSettings, MAX_KEEP_DAYS, MAX_LOG_BYTES, Observing, ObservingError,
+    Webhook,
 };
 pub use usage::Gathered;
+pub use webhook::{Alarm, SIGNATURE_HEADER, Sender};
 
 use corral_telemetry::{Metric, MetricKind};
 

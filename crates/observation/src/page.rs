@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use corral_types::{Name, WorkspaceId};
 
+use crate::drift::{Distances, DriftReadings};
 use crate::series::{Distribution, Reading, Series};
 
 const NANOS_PER_SECOND: f64 = 1e9;
@@ -14,7 +15,9 @@ const NANOS_PER_SECOND: f64 = 1e9;
 pub fn page<'a>(
     series: impl IntoIterator<Item = &'a Series>,
     workspaces: &HashMap<WorkspaceId, Name>,
+    drift: &DriftReadings,
 ) -> String {
+    let series: Vec<&Series> = series.into_iter().collect();
     let labelled = |series: &Series| {
         let subject = &series.subject;
         let workspace = match workspaces.get(&subject.workspace) {
@@ -26,6 +29,12 @@ pub fn page<'a>(
         let labels = format!("workspace=\"{workspace}\",endpoint=\"{name}\",version=\"{version}\"");
         (labels, series.read())
     };
+    let mut distances = Vec::new();
+    for series in &series {
+        let reading = drift.of(series.subject.endpoint, series.subject.version);
+        distances
+            .extend(reading.and_then(|it| it.last).map(|it| (labelled(series).0, it.distances)));
+    }
     let mut readings: Vec<(String, Reading)> = series.into_iter().map(labelled).collect();
     readings.sort_by(|(left, _), (right, _)| left.cmp(right));
     let mut page = Page { text: String::new(), readings: &readings };
@@ -59,6 +68,7 @@ pub fn page<'a>(
         ("corral_endpoint_in_flight", "gauge", "requests that wait or are being answered"),
         |reading| reading.in_flight as f64,
     );
+    page.distances(&distances);
     page.text
 }
 
@@ -98,6 +108,16 @@ impl Page<'_> {
         self.header(name, kind, description);
         for (labels, reading) in self.readings {
             self.line(format_args!("{name}{{{labels}}} {}", value(reading)));
+        }
+    }
+
+    fn distances(&mut self, distances: &[(String, Distances)]) {
+        let name = "corral_endpoint_drift";
+        self.header(name, "gauge", "stability index of recent requests against the training");
+        for (labels, found) in distances {
+            for (side, distance) in found.named() {
+                self.line(format_args!("{name}{{{labels},side=\"{side}\"}} {distance}"));
+            }
         }
     }
 

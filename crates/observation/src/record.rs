@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use corral_types::{EndpointId, Name, Timestamp};
+use corral_types::{EndpointId, Name, Timestamp, WorkspaceId};
 
 use crate::DROPPED;
 use crate::mask::Masks;
 use crate::recorder::Message;
-use crate::settings::{LogSettings, Observing, ObservingError};
+use crate::settings::{DriftSettings, LogSettings, Observing, ObservingError};
 
 /// Bytes of records that wait to be worked on. Those beyond are dropped: whoever asked shall not
 /// wait for what is kept of it.
 pub(crate) const MAX_WAITING_BYTES: usize = 16 << 20;
+
+/// Texts of an endpoint that are compared with its reference in a second: what more there are
+/// cannot tell much else, and their copies would cost the requests.
+const MAX_COMPARED_TEXTS_PER_SECOND: u64 = 200;
 
 /// What a record takes beside its texts, about.
 const RECORD_BYTES: usize = 512;
@@ -23,7 +27,10 @@ const RECORD_BYTES: usize = 512;
 pub struct Sampler {
     pub endpoint: EndpointId,
     pub(crate) log: Option<(LogSettings, Masks)>,
+    pub(crate) drift: Option<DriftSettings>,
     considered: AtomicU64,
+    /// The second since the epoch in which texts were compared last, and how many in it.
+    compared: AtomicU64,
 }
 
 impl Sampler {
@@ -34,10 +41,28 @@ impl Sampler {
     pub fn of(endpoint: EndpointId, observing: &Observing) -> Result<Option<Self>, ObservingError> {
         let log = observing.log.clone().filter(|log| log.sample > 0.0);
         let log = log.map(|log| log.check().map(|masks| (log, masks))).transpose()?;
-        if log.is_none() {
+        let drift = observing.drift.clone();
+        if log.is_none() && drift.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self { endpoint, log, considered: AtomicU64::new(0) }))
+        let (considered, compared) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Some(Self { endpoint, log, drift, considered, compared }))
+    }
+
+    /// Whether a request is compared with the reference, as long as there were few in its second.
+    /// A second that two requests begin at once may have a few more.
+    fn is_compared(&self, at: Timestamp, texts: usize) -> bool {
+        if self.drift.is_none() {
+            return false;
+        }
+        let second = at.as_millis() / 1_000 << 32;
+        let before = self.compared.load(Ordering::Relaxed);
+        let count = if before >> 32 << 32 == second { before } else { second };
+        if count - second >= MAX_COMPARED_TEXTS_PER_SECOND {
+            return false;
+        }
+        self.compared.store(count + texts as u64, Ordering::Relaxed);
+        true
     }
 
     /// Whether the next request is kept: each in turn, as evenly as the part allows.
@@ -64,9 +89,20 @@ pub struct TextAnswer {
     pub is_refused: bool,
 }
 
+/// What a record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    pub is_logged: bool,
+    pub is_compared: bool,
+}
+
 /// A request with its answers.
 #[derive(Clone, Debug)]
 pub struct Record {
+    pub workspace: WorkspaceId,
+    /// The endpoint's name.
+    pub name: Name,
+    pub purpose: Purpose,
     /// The endpoint's version.
     pub version: u32,
     /// The model, and its version.
@@ -94,11 +130,16 @@ impl Records {
     pub fn sample(
         &self,
         sampler: &Arc<Sampler>,
-        version: u32,
+        (workspace, name, version): (WorkspaceId, &Name, u32),
         key: Option<&str>,
         texts: &[String],
     ) -> Option<Sample> {
-        if !sampler.is_next_logged() {
+        let at = Timestamp::now();
+        let purpose = Purpose {
+            is_logged: sampler.is_next_logged(),
+            is_compared: sampler.is_compared(at, texts.len()),
+        };
+        if !purpose.is_logged && !purpose.is_compared {
             return None;
         }
         let bytes =
@@ -110,9 +151,12 @@ impl Records {
             return None;
         }
         let record = Record {
+            workspace,
+            name: name.clone(),
+            purpose,
             version,
             model: None,
-            at: Timestamp::now(),
+            at,
             key: key.map(str::to_owned),
             texts: texts.to_vec(),
             answers: Vec::new(),

@@ -1,4 +1,5 @@
-//! The thread that works on what is kept of requests: masks it and writes it to logs.
+//! The thread that works on what is kept of requests: masks it and writes it to logs, and compares
+//! it with what a model was trained on.
 //!
 //! It is handed records by a bounded queue and never waited for. What it holds when the server is
 //! killed is lost: the records of the last [`LOG_WRITE_INTERVAL`] at most.
@@ -14,17 +15,22 @@ use std::time::{Duration, Instant};
 
 use corral_types::{EndpointId, Timestamp};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::DROPPED;
+use crate::drift::{AlarmEnd, AlarmWish, DriftReadings, DriftWatch, Profile, ReferenceWish};
 use crate::log::{LogError, LogFolder, LogRow};
 use crate::record::{Kept, Record, Records, TextAnswer};
-use crate::settings::{LogField, LogSettings};
+use crate::settings::{LogField, LogSettings, Observing};
 
 /// How often records are written to disk.
 pub const LOG_WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Records that wait to be worked on; what they may weigh is bounded beside.
 const MAX_WAITING_RECORDS: usize = 4_096;
+
+/// References and alarms that wait to be made and sent.
+const MAX_WISHES: usize = 64;
 
 /// Rows that wait to be written, in bytes: past that they are written at once.
 const MAX_UNWRITTEN_BYTES: usize = 8 << 20;
@@ -39,6 +45,10 @@ pub(crate) enum Message {
     Kept(Box<Kept>),
     /// To see whether an endpoint's log is to be there at all.
     Tidy(EndpointId),
+    /// The reference of a version, or why there is none.
+    Referred(EndpointId, u32, Result<Box<Profile>, String>),
+    /// What came of an alarm.
+    Alarmed(EndpointId, u32, AlarmEnd),
     /// To write what it holds, and then answer with the files of an endpoint's log, if one is
     /// named.
     Write(Option<EndpointId>, SyncSender<Result<Vec<(String, File)>, LogError>>),
@@ -48,6 +58,8 @@ pub(crate) enum Message {
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
     pub folder: PathBuf,
+    /// Where references of drift lie.
+    pub references: PathBuf,
     /// Kept from whoever reads a log, who could else try out keys.
     pub key_secret: [u8; 32],
 }
@@ -57,7 +69,15 @@ pub struct RecorderOptions {
 pub struct Recorder {
     records: Records,
     folder: PathBuf,
-    settings: Arc<RwLock<HashMap<EndpointId, LogSettings>>>,
+    settings: Arc<RwLock<HashMap<EndpointId, Observing>>>,
+    drift: DriftReadings,
+}
+
+/// What the recorder asks of others.
+#[derive(Debug)]
+pub struct Wishes {
+    pub references: mpsc::Receiver<ReferenceWish>,
+    pub alarms: mpsc::Receiver<AlarmWish>,
 }
 
 impl Recorder {
@@ -68,14 +88,24 @@ impl Recorder {
     /// When the thread cannot be started.
     pub fn start(
         options: RecorderOptions,
-        settings: HashMap<EndpointId, LogSettings>,
-    ) -> io::Result<Self> {
+        settings: HashMap<EndpointId, Observing>,
+    ) -> io::Result<(Self, Wishes)> {
         let (sender, receiver) = sync_channel(MAX_WAITING_RECORDS);
         let settings = Arc::new(RwLock::new(settings));
         let folder = options.folder.clone();
+        let (reference_sender, references) = mpsc::channel(MAX_WISHES);
+        let (alarm_sender, alarms) = mpsc::channel(MAX_WISHES);
+        let drift = DriftReadings::default();
+        let watch = DriftWatch::new(
+            options.references.clone(),
+            drift.clone(),
+            reference_sender,
+            alarm_sender,
+        );
         let work = Work {
             options,
             settings: settings.clone(),
+            drift: watch,
             unwritten: HashMap::new(),
             unwritten_bytes: 0,
             written: HashSet::new(),
@@ -83,7 +113,7 @@ impl Recorder {
         let thread = std::thread::Builder::new().name("recorder".to_owned());
         thread.spawn(move || work.run(&receiver))?;
         let records = Records { sender, waiting_bytes: Arc::new(AtomicUsize::new(0)) };
-        Ok(Self { records, folder, settings })
+        Ok((Self { records, folder, settings, drift }, Wishes { references, alarms }))
     }
 
     /// Where records go.
@@ -96,17 +126,34 @@ impl Recorder {
         &self.folder
     }
 
-    /// What is to be kept of an endpoint from now on; `None` has its log removed.
-    pub fn keep(&self, endpoint: EndpointId, log: Option<LogSettings>) {
+    /// What is watched of an endpoint from now on; what is not has what is kept of it removed.
+    pub fn keep(&self, endpoint: EndpointId, observing: &Observing) {
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
-        match log {
-            Some(log) => drop(settings.insert(endpoint, log)),
-            None => {
-                settings.remove(&endpoint);
-                // Where too much is waiting it is done within the hour.
-                let _ = self.records.sender.try_send(Message::Tidy(endpoint));
-            }
+        let before = match *observing == Observing::default() {
+            true => settings.remove(&endpoint),
+            false => settings.insert(endpoint, observing.clone()),
+        };
+        if before.is_some_and(|before| before != *observing) {
+            // Where too much is waiting it is done within the hour.
+            let _ = self.records.sender.try_send(Message::Tidy(endpoint));
         }
+    }
+
+    /// How versions stand that are watched for drift.
+    pub fn drift(&self) -> &DriftReadings {
+        &self.drift
+    }
+
+    /// Hands over the reference of a version, or why there is none. Blocking.
+    pub fn referred(&self, endpoint: EndpointId, version: u32, made: Result<Profile, String>) {
+        // A thread that is gone compares nothing any more.
+        let message = Message::Referred(endpoint, version, made.map(Box::new));
+        let _ = self.records.sender.send(message);
+    }
+
+    /// Tells what came of an alarm. Blocking.
+    pub fn alarmed(&self, endpoint: EndpointId, version: u32, end: AlarmEnd) {
+        let _ = self.records.sender.send(Message::Alarmed(endpoint, version, end));
     }
 
     /// Writes everything that was handed over before. Blocking.
@@ -134,7 +181,8 @@ impl Recorder {
 /// What the thread holds.
 struct Work {
     options: RecorderOptions,
-    settings: Arc<RwLock<HashMap<EndpointId, LogSettings>>>,
+    settings: Arc<RwLock<HashMap<EndpointId, Observing>>>,
+    drift: DriftWatch,
     unwritten: HashMap<EndpointId, Vec<LogRow>>,
     unwritten_bytes: usize,
     /// Endpoints whose logs were written to since they were tidied.
@@ -151,7 +199,16 @@ impl Work {
             let wait = next_write.saturating_duration_since(Instant::now());
             match receiver.recv_timeout(wait) {
                 Ok(Message::Kept(kept)) => self.take(*kept),
-                Ok(Message::Tidy(endpoint)) => self.tidy(endpoint),
+                Ok(Message::Tidy(endpoint)) => {
+                    self.tidy(endpoint);
+                    self.forget_drift();
+                }
+                Ok(Message::Referred(endpoint, version, made)) => {
+                    self.drift.referred((endpoint, version), made.map(|profile| *profile));
+                }
+                Ok(Message::Alarmed(endpoint, version, end)) => {
+                    self.drift.alarmed((endpoint, version), end);
+                }
                 Ok(Message::Write(endpoint, reply)) => {
                     self.write();
                     let files = endpoint.map(|endpoint| self.log(endpoint).open_files());
@@ -185,7 +242,11 @@ impl Work {
 
     fn take(&mut self, kept: Kept) {
         let Kept { sampler, record, .. } = kept;
-        let Some((settings, masks)) = &sampler.log else { return };
+        if let Some(settings) = sampler.drift.as_ref().filter(|_| record.purpose.is_compared) {
+            self.drift.take(sampler.endpoint, settings, &record);
+        }
+        let log = sampler.log.as_ref().filter(|_| record.purpose.is_logged);
+        let Some((settings, masks)) = log else { return };
         let key = record.key.as_ref().filter(|_| !settings.omit.contains(&LogField::Key));
         let key = key.map(|key| self.hash(sampler.endpoint, key));
         let Record { version, model, at, texts, answers, mirror, .. } = record;
@@ -225,7 +286,7 @@ impl Work {
         self.unwritten_bytes = 0;
         for (endpoint, rows) in std::mem::take(&mut self.unwritten) {
             // Its log may have been removed meanwhile.
-            if !self.settings().contains_key(&endpoint) {
+            if self.log_settings(endpoint).is_none() {
                 continue;
             }
             match self.log(endpoint).append(&rows) {
@@ -238,12 +299,20 @@ impl Work {
         }
     }
 
-    fn settings(&self) -> std::sync::RwLockReadGuard<'_, HashMap<EndpointId, LogSettings>> {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    fn log_settings(&self, endpoint: EndpointId) -> Option<LogSettings> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.get(&endpoint)?.log.clone()
+    }
+
+    fn forget_drift(&mut self) {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        self.drift.forget(|endpoint| {
+            settings.get(&endpoint).is_none_or(|observing| observing.drift.is_none())
+        });
     }
 
     fn tidy(&self, endpoint: EndpointId) {
-        let settings = self.settings().get(&endpoint).cloned();
+        let settings = self.log_settings(endpoint);
         let log = self.log(endpoint);
         let tidied = match settings {
             Some(settings) => log
@@ -256,7 +325,8 @@ impl Work {
         }
     }
 
-    fn tidy_all(&self) {
+    fn tidy_all(&mut self) {
+        self.forget_drift();
         let Ok(entries) = std::fs::read_dir(&self.options.folder) else { return };
         for entry in entries.flatten() {
             if let Some(endpoint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {

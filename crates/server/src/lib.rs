@@ -18,6 +18,7 @@ mod rest;
 mod run;
 mod state;
 pub mod training_job;
+mod training_texts;
 mod worker;
 
 pub use auth::{Access, new_token_secret};

@@ -12,6 +12,7 @@ use corral_blobs::BlobStore;
 use corral_catalog::{Catalog, CatalogError, SqliteCatalog};
 use corral_datasets::{Datasets, Taxonomies};
 use corral_jobs::{JobsOptions, JobsPorts, JobsService};
+use corral_observation::Wishes;
 use corral_serving::{OpenLimits, RecorderOptions, Serving, USAGE_NOTE_INTERVAL};
 use corral_types::{BlobHash, SystemClock};
 use rustls::pki_types::pem::PemObject;
@@ -29,7 +30,11 @@ use crate::error::ServerError;
 use crate::guard::{Hosts, check_host};
 use crate::listen::{Listener, serve};
 use crate::state::{App, Prices, Stores};
+use crate::training_texts::StoredTexts;
 use crate::{collect, inference, modelbit, rest, worker};
+
+/// Where references of endpoints lie that are watched for drift. They can be made again.
+const REFERENCES_FOLDER: &str = "references";
 
 /// What the process says on standard output once it answers requests.
 pub const READY_LINE: &str = "ready";
@@ -84,7 +89,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
     let _lock = lock(&options.data_dir)?;
-    let app = open(&options).await?;
+    let (app, wishes) = open(&options).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
 
@@ -112,6 +117,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     ));
     servers.spawn(collect_regularly(app.clone(), stopped.clone()));
     servers.spawn(keep_warm(app.clone(), stopped.clone()));
+    follow_wishes(&app, wishes, &stopped, &mut servers);
     servers.spawn(note_usage_regularly(app.serving.clone(), stopped.clone()));
 
     // Whoever started this process reads the line, or does not care.
@@ -133,7 +139,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
 }
 
 /// Opens catalog, blobs and journal, and wires the services over them.
-async fn open(options: &ServerOptions) -> Result<App, ServerError> {
+async fn open(options: &ServerOptions) -> Result<(App, Wishes), ServerError> {
     let metrics = corral_telemetry::start_metrics(
         corral_serving::METRICS
             .iter()
@@ -160,11 +166,12 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let recorder = RecorderOptions {
         folder: data_dir.join(LOGS_FOLDER),
+        references: data_dir.join(REFERENCES_FOLDER),
         key_secret: log_key_secret(&*catalog).await?,
     };
-    let serving =
+    let (serving, wishes) =
         Serving::open(catalog.clone(), blobs.clone(), cores, options.open_limits, recorder).await?;
-    Ok(App {
+    let app = App {
         datasets: Datasets::new(catalog.clone(), blobs.clone()),
         taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),
         catalog,
@@ -174,7 +181,8 @@ async fn open(options: &ServerOptions) -> Result<App, ServerError> {
         tokens,
         metrics,
         prices: options.prices,
-    })
+    };
+    Ok((app, wishes))
 }
 
 /// What makes hashes of the keys in endpoints' logs, the same for ever.
@@ -239,6 +247,31 @@ async fn keep_warm(app: App, mut stopped: watch::Receiver<bool>) {
         () = app.serving.keep_warm() => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
+}
+
+/// Does what the recorder of requests asks for, until the server stops.
+fn follow_wishes(
+    app: &App,
+    wishes: Wishes,
+    stopped: &watch::Receiver<bool>,
+    servers: &mut tokio::task::JoinSet<()>,
+) {
+    let Wishes { references, alarms } = wishes;
+    let texts = StoredTexts { catalog: app.catalog.clone(), datasets: app.datasets.clone() };
+    let (serving, mut until) = (app.serving.clone(), stopped.clone());
+    servers.spawn(async move {
+        tokio::select! {
+            () = serving.make_references(references, Arc::new(texts)) => {}
+            _ = until.wait_for(|stopped| *stopped) => {}
+        }
+    });
+    let (serving, mut until) = (app.serving.clone(), stopped.clone());
+    servers.spawn(async move {
+        tokio::select! {
+            () = serving.send_alarms(alarms) => {}
+            _ = until.wait_for(|stopped| *stopped) => {}
+        }
+    });
 }
 
 async fn note_usage_regularly(serving: Serving, mut stopped: watch::Receiver<bool>) {

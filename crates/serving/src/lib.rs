@@ -8,6 +8,7 @@
 //! catalog nor a file before its model; every change goes to the catalog first.
 
 mod canary;
+mod drift;
 mod error;
 mod fixed;
 mod keep_warm;
@@ -23,7 +24,8 @@ mod warmth;
 
 pub use canary::{Bounds, GoneBack};
 pub use corral_classifier::Refusals;
-pub use corral_observation::{LogField, LogSettings, Observing, RecorderOptions};
+pub use corral_observation::{DriftSettings, LogField, LogSettings, Observing, RecorderOptions};
+pub use drift::{Texts, TrainingTexts};
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use keep_warm::{KeepWarm, Schedule, Window};

@@ -66,7 +66,8 @@ impl Serving {
         let shared = &self.shared;
         let sample = route.sampler.as_ref().and_then(|sampler| {
             let key = question.key.as_deref();
-            shared.recorder.records().sample(sampler, number, key, &question.texts)
+            let asked = (workspace, &route.name, number);
+            shared.recorder.records().sample(sampler, asked, key, &question.texts)
         });
         let observation = shared.observer.begin(route.endpoint, number, texts, subject);
         Observed { observation, sample }
@@ -96,6 +97,9 @@ impl Serving {
             change(&mut endpoint.observing)?;
             if let Some(log) = &endpoint.observing.log {
                 log.check()?;
+            }
+            if let Some(drift) = &endpoint.observing.drift {
+                drift.check()?;
             }
             let json = serde_json::to_string(&endpoint.observing).expect("plain fields");
             let EndpointRecord { id, revision, .. } = endpoint.record;

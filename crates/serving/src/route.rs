@@ -164,6 +164,11 @@ impl Route {
         one.into_iter().chain(several.iter().map(|(_, number)| *number))
     }
 
+    /// What a version answers with, if it is there.
+    pub fn find(&self, number: u32) -> Option<&Serves> {
+        self.versions.get(&number)
+    }
+
     pub fn version(&self, number: u32) -> &Serves {
         &self.versions[&number]
     }

@@ -9,7 +9,7 @@ use corral_catalog::{
     Catalog, CatalogError, EndpointRecord, EndpointTarget, NewEndpointVersion, NewRecord, Page,
     PageRequest, VersionChoice, all_pages,
 };
-use corral_observation::{Effort, Observer, Observing, Recorder, RecorderOptions, Sample};
+use corral_observation::{Effort, Observer, Observing, Recorder, RecorderOptions, Sample, Wishes};
 use corral_types::{Caller, EndpointId, ErrorKind, Explain, Name, Timestamp, WorkspaceId, nearest};
 use tokio::sync::Semaphore;
 
@@ -97,7 +97,7 @@ pub(crate) struct Shared {
 }
 
 impl Serving {
-    /// Reads every endpoint from the catalog; `cores` predictions run at once. One whose routing is
+    /// Reads every endpoint from the catalog, and hands out what its recorder will ask of others; `cores` predictions run at once. One whose routing is
     /// damaged is left out, and said in the log: the others shall answer.
     ///
     /// # Errors
@@ -108,8 +108,8 @@ impl Serving {
         cores: usize,
         limits: OpenLimits,
         recorder: RecorderOptions,
-    ) -> Result<Self, ServingError> {
-        let mut logs = HashMap::new();
+    ) -> Result<(Self, Wishes), ServingError> {
+        let mut watched = HashMap::new();
         let mut routes: HashMap<WorkspaceId, HashMap<Name, Arc<Route>>> = HashMap::new();
         for workspace in all_pages(|page| catalog.list_workspaces(page)).await? {
             let endpoints = all_pages(|page| catalog.list_endpoints(workspace.id, page)).await?;
@@ -119,11 +119,13 @@ impl Serving {
                 let id = record.id;
                 let read = Endpoint::read(record).and_then(|endpoint| {
                     let route = Route::of(&endpoint)?;
-                    Ok((route, endpoint.observing.log))
+                    Ok((route, endpoint.observing))
                 });
                 match read {
-                    Ok((route, log)) => {
-                        logs.extend(log.map(|log| (id, log)));
+                    Ok((route, observing)) => {
+                        if observing != Observing::default() {
+                            watched.insert(id, observing);
+                        }
                         own.insert(name, Arc::new(route));
                     }
                     Err(error) => {
@@ -132,6 +134,8 @@ impl Serving {
                 }
             }
         }
+        let (recorder, wishes) =
+            Recorder::start(recorder, watched).map_err(ServingError::Recorder)?;
         let shared = Shared {
             catalog,
             opened: Opened::new(blobs, limits),
@@ -139,10 +143,10 @@ impl Serving {
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
             observer: Observer::default(),
-            recorder: Recorder::start(recorder, logs).map_err(ServingError::Recorder)?,
+            recorder,
             usage_notes: tokio::sync::Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok((Self { shared: Arc::new(shared) }, wishes))
     }
 
     /// Adds a version to an endpoint, making the endpoint if it is not there, and points an alias
@@ -305,7 +309,7 @@ impl Serving {
         if own.get(&record.name).is_some_and(|route| route.endpoint == record.id) {
             own.remove(&record.name);
         }
-        self.shared.recorder.keep(record.id, None);
+        self.shared.recorder.keep(record.id, &Observing::default());
         Ok(())
     }
 
@@ -324,7 +328,7 @@ impl Serving {
             (there.endpoint.as_u128(), there.revision) < (route.endpoint.as_u128(), route.revision)
         });
         if is_later {
-            self.shared.recorder.keep(endpoint.record.id, endpoint.observing.log.clone());
+            self.shared.recorder.keep(endpoint.record.id, &endpoint.observing);
             own.insert(route.name.clone(), route);
         }
         Ok(endpoint)
@@ -483,7 +487,7 @@ impl Serving {
 }
 
 impl Shared {
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         endpoint: EndpointId,
         serves: &Serves,

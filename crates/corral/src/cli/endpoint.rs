@@ -8,6 +8,7 @@ use corral_server::api::{
 use corral_types::{ErrorKind, Failure};
 use reqwest::Method;
 
+use super::endpoint_drift::{self, DriftCommand, drift_text, standing_text};
 use super::endpoint_log::{self, LogCommand, log_text};
 use super::{Context, Versioned};
 use crate::client::Client;
@@ -111,6 +112,12 @@ pub enum EndpointCommand {
         /// End mirroring
         #[arg(long, conflicts_with = "to")]
         off: bool,
+    },
+    /// Watch whether texts and answers are still like those of the training
+    Drift {
+        name: String,
+        #[command(subcommand)]
+        command: DriftCommand,
     },
     /// Keep requests and answers, masked, and make data sets of them
     Log {
@@ -226,6 +233,9 @@ pub async fn run(command: EndpointCommand, context: &Context) -> anyhow::Result<
             eprintln!("removed the endpoint {name}");
             return Ok(());
         }
+        EndpointCommand::Drift { name, command } => {
+            return endpoint_drift::run(&name, command, context).await;
+        }
         EndpointCommand::Log { name, command } => {
             return endpoint_log::run(&name, command, context).await;
         }
@@ -329,6 +339,9 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
     if let Some(log) = &detail.log {
         pairs.push(("log", log_text(log)));
     }
+    if let Some(drift) = &detail.drift {
+        pairs.push(("drift", drift_text(drift)));
+    }
     if let Some(end) = &detail.last_canary {
         let what = match &end.why {
             None => format!("{} took over from {}", end.to, end.from),
@@ -367,7 +380,11 @@ fn detail_text(client: &Client, detail: &EndpointDetail) -> String {
         "#p99 ms",
     ];
     let versions = table(headers, rows);
-    format!("{}\n{versions}", fields(pairs))
+    let standings = detail.versions.iter().rev().filter_map(|version| {
+        let drift = version.drift.as_ref()?;
+        Some(format!("\ndrift of version {}: {}", version.number, standing_text(drift)))
+    });
+    format!("{}\n{versions}{}", fields(pairs), standings.collect::<String>())
 }
 
 fn keep_warm_text(keep_warm: &KeepWarmBody) -> String {

@@ -5,6 +5,7 @@ mod dataset;
 mod doctor;
 mod encoder;
 mod endpoint;
+mod endpoint_drift;
 mod endpoint_log;
 mod events;
 mod job;

@@ -1,9 +1,12 @@
-//! What is noted of requests: counts, usage.
+//! What is noted of requests: counts, usage, logs, drift.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
 use crate::http::curl;
-use crate::support::{Corral, signal, wait_for};
+use crate::support::{Corral, signal, small_dataset, wait_for};
 
 /// Asks an endpoint for so many texts, and gives the status.
 fn ask(corral: &Corral, endpoint: &str, texts: &[&str]) -> u16 {
@@ -219,4 +222,130 @@ fn a_log_outlives_a_kill_and_is_in_the_backup() {
     let again = Corral::start_in(&restored, &[], Some(&corral.token));
     again.run(&["endpoint", "log", "live", "dataset", "again"]);
     assert!(rows(&again, "again").len() >= 15);
+}
+
+/// Something that takes webhooks: it fails the first, and hands on what it gets.
+fn receiver() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, got) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let before = head.len();
+                if stream.read_line(&mut head).unwrap() == 0 || head[before..].trim().is_empty() {
+                    break;
+                }
+                let line = head[before..].to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let status = if number == 0 { "500 Not now" } else { "204 Taken" };
+            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n");
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            if sender.send((head, body)).is_err() {
+                return;
+            }
+        }
+    });
+    (url, got)
+}
+
+#[test]
+fn a_shifted_stream_is_told_by_webhook_once_and_an_unshifted_one_is_not() {
+    let corral = Corral::start();
+    corral.deploy_support();
+    let (url, got) = receiver();
+    let on = ["endpoint", "drift", "support", "on", "--window", "200", "--webhook", &url];
+    let told = corral.run(&[&on[..], &["--webhook-secret", "shared"]].concat());
+    assert!(told.contains("bound 0.25, 200 texts a window") && told.contains("signed"), "{told}");
+    let shown = corral.json(&["endpoint", "show", "support"]);
+    assert!(
+        shown["drift"]["is_signed"] == true && !shown.to_string().contains("shared"),
+        "{shown}"
+    );
+    let drift = || corral.json(&["endpoint", "show", "support"])["versions"][0]["drift"].clone();
+
+    let usual: Vec<String> = small_dataset(300)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["text"].as_str().unwrap().into())
+        .collect();
+    let phrases = ["mon colis est en retard", "la facture est fausse", "je ne peux pas entrer"];
+    let other: Vec<String> = (0..300).map(|number| phrases[number % 3].to_owned()).collect();
+    let mut next = 0;
+    let mut send = |texts: &[String], server: &Corral| {
+        let some: Vec<&str> = (next..next + 50).map(|at| texts[at % 300].as_str()).collect();
+        next += 50;
+        assert_eq!(ask(server, "support", &some), 200);
+    };
+    send(&usual, &corral);
+    wait_for("the reference", || (drift()["reference_texts"] == 300).then_some(()));
+    let windows = |texts: &[String], count: u32, send: &mut dyn FnMut(&[String], &Corral)| {
+        let mut ends = std::collections::BTreeSet::new();
+        wait_for("windows to pass", || {
+            send(texts, &corral);
+            ends.extend(drift()["at"].as_str().map(str::to_owned));
+            (ends.len() as u32 >= count).then_some(())
+        });
+    };
+    windows(&usual, 3, &mut send);
+    let within = drift();
+    assert_eq!(within["state"], "within", "{within}");
+    assert!(got.try_recv().is_err(), "an unshifted stream is not told");
+
+    windows(&other, 3, &mut send);
+    let beyond = wait_for("the alarm to be delivered", || {
+        let found = drift();
+        found["alarm"].as_str().is_some_and(|it| it.contains("delivered")).then_some(found)
+    });
+    assert_eq!(beyond["state"], "beyond", "{beyond}");
+    assert!(beyond["distances"]["words"].as_f64() > Some(0.25), "{beyond}");
+    assert!(corral.run(&["endpoint", "show", "support"]).contains("drift of version 1: beyond"));
+    assert!(metrics(&corral).contains("side=\"words\""));
+    // The first attempt failed, the second was taken; both are signed.
+    for _ in 0..2 {
+        let (head, body) = got.try_recv().unwrap();
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"shared");
+        let signed = ring::hmac::sign(&key, &body);
+        let signed: String = signed.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(head.contains(&format!("corral-signature: sha256={signed}")), "{head}");
+        let told: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&told["event"], &told["endpoint"]), (&json!("drift"), &json!("support")));
+        assert!(told["distances"]["words"].as_f64() > told["bound"].as_f64(), "{told}");
+    }
+
+    // It is not told again, neither as it goes on nor after the server was killed.
+    windows(&other, 2, &mut send);
+    let server = corral.processes("server")[0];
+    signal(server, "KILL");
+    wait_for("another server", || {
+        corral.processes("server").first().copied().filter(|found| *found != server)
+    });
+    wait_for("its answer", || (ask(&corral, "support", &["a"]) == 200).then_some(()));
+    windows(&other, 2, &mut send);
+    assert_eq!(drift()["state"], "beyond");
+    assert!(got.try_recv().is_err(), "told once");
+
+    corral.run(&["endpoint", "drift", "support", "off"]);
+    wait_for("nothing to be watched", || drift().is_null().then_some(()));
+    let wrong = |arguments: &[&str]| {
+        corral.fails(&[&["endpoint", "drift", "support", "on"], arguments].concat()).1
+    };
+    assert!(wrong(&["--bound", "0"]).contains("may be 0.02 to 10"));
+    assert!(wrong(&["--webhook", "ftp://x"]).contains("not a URL of http or https"));
+    assert!(wrong(&["--webhook-secret", "x"]).contains("there is no webhook"));
+
+    // What has no training says so.
+    corral.run(&["deploy", "--answer", "one", "--name", "live"]);
+    corral.run(&["endpoint", "drift", "live", "on"]);
+    assert_eq!(ask(&corral, "live", &["a"]), 200);
+    wait_for("the reason", || {
+        let shown = corral.run(&["endpoint", "show", "live"]);
+        shown.contains("no reference: its answer is the same for every text").then_some(())
+    });
 }

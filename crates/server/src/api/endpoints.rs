@@ -61,6 +61,9 @@ pub struct EndpointDetail {
     /// What is kept of its requests and answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<super::LogBody>,
+    /// How it is watched for drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<super::DriftBody>,
     /// How the last canary ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_canary: Option<CanaryEndDetail>,
@@ -96,6 +99,9 @@ pub struct EndpointVersionDetail {
     /// What it was asked since the server's start; absent in lists, and where that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<super::RequestCounts>,
+    /// How its recent requests compare with its training, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<super::DriftDetail>,
 }
 
 /// The version that an alias shall stand for: `latest`, a number, or another alias.
@@ -402,6 +408,7 @@ impl From<&Endpoint> for EndpointDetail {
                 share: Some(mirror.share),
             }),
             log: observing.log.as_ref().map(super::LogBody::from),
+            drift: observing.drift.as_ref().map(super::DriftBody::from),
             last_canary: routing.last_canary.as_ref().map(CanaryEndDetail::from),
             keep_warm: routing.keep_warm.as_ref().map(KeepWarmBody::from),
         }
@@ -417,6 +424,6 @@ impl From<&corral_catalog::EndpointVersion> for EndpointVersionDetail {
             corral_catalog::Served::Fixed { .. } => (None, None),
         };
         let created = version.created.to_string();
-        Self { number: version.number, model, model_version, created, counts: None }
+        Self { number: version.number, model, model_version, created, counts: None, drift: None }
     }
 }

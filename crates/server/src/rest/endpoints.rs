@@ -10,9 +10,9 @@ use corral_types::{Caller, ErrorKind, Failure};
 use super::answer::{Answer, ApiError, Body, Query, name, page_of, page_request, versioned};
 use super::lines;
 use crate::api::{
-    AliasRequest, DeployRequest, EndpointDetail, FixedLabelBody, KeepWarmBody, MirrorBody, Page,
-    PageQuery, PredictAnswer, PredictLine, PredictQuery, PredictRequest, PredictedLine, Prediction,
-    RequestCounts, TrafficBody,
+    AliasRequest, DeployRequest, DriftDetail, EndpointDetail, FixedLabelBody, KeepWarmBody,
+    MirrorBody, Page, PageQuery, PredictAnswer, PredictLine, PredictQuery, PredictRequest,
+    PredictedLine, Prediction, RequestCounts, TrafficBody,
 };
 use crate::asking::{Addressed, ask};
 use crate::auth::{Asker, Reader, Writer};
@@ -43,6 +43,8 @@ pub async fn show(
     for version in &mut detail.versions {
         let reading = app.serving.observer().reading(endpoint.record.id, version.number);
         version.counts = reading.map(RequestCounts::from);
+        version.drift =
+            app.serving.drift(endpoint.record.id, version.number).map(DriftDetail::from);
     }
     Ok(Json(detail))
 }

@@ -37,7 +37,11 @@ pub async fn metrics(State(app): State<App>) -> Answer<impl IntoResponse> {
     let page = tokio::task::spawn_blocking(move || {
         let series = app.serving.observer().all();
         let mut page = app.metrics.render();
-        page.push_str(&corral_observation::page(series.iter().map(|it| &**it), &workspaces));
+        page.push_str(&corral_observation::page(
+            series.iter().map(|it| &**it),
+            &workspaces,
+            app.serving.drift_readings(),
+        ));
         page
     });
     let page = page.await.map_err(|_| cut_off())?;

@@ -97,6 +97,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/mirror", delete(endpoints::remove_mirror))
         .route("/v1/endpoints/{name}/log", put(observing::set_log))
         .route("/v1/endpoints/{name}/log", delete(observing::remove_log))
+        .route("/v1/endpoints/{name}/drift", put(observing::set_drift))
+        .route("/v1/endpoints/{name}/drift", delete(observing::remove_drift))
         .route("/v1/endpoints/{name}/log/dataset", post(observing::log_dataset))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
         .route("/v1/usage", get(usage::usage))

@@ -1,4 +1,5 @@
-//! What is kept of an endpoint's requests: `/v1/endpoints/{name}/log`.
+//! What is kept of an endpoint's requests, and whether they drift: `/v1/endpoints/{name}/log` and
+//! `/drift`.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use corral_datasets::ImportMode;
 
 use super::answer::{Answer, Body, invalid, name};
 use super::datasets;
-use crate::api::{EndpointDetail, ImportAnswer, LogBody, LogDatasetRequest};
+use crate::api::{DriftBody, EndpointDetail, ImportAnswer, LogBody, LogDatasetRequest};
 use crate::auth::Writer;
 use crate::state::App;
 
@@ -82,4 +83,38 @@ pub async fn log_dataset(
     let report = datasets::import_report(&imported);
     let dataset = datasets::detail(&app.datasets, &caller, &imported.set).await?;
     Ok(Json(ImportAnswer { dataset, report }))
+}
+
+/// Watches for drift: whether texts and answers are still like those of the model's training. What
+/// the body does not say stays as it is.
+#[utoipa::path(put, path = "/v1/endpoints/{name}/drift", tag = "endpoints",
+    params(("name" = String, Path)), request_body = DriftBody,
+    responses((status = 200, body = EndpointDetail)))]
+pub async fn set_drift(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+    Body(body): Body<DriftBody>,
+) -> Answer<Json<EndpointDetail>> {
+    let changed = app.serving.change_observing(&caller, name(&endpoint)?, |observing| {
+        let before = observing.drift.clone().unwrap_or_default();
+        observing.drift = Some(body.clone().over(before)?);
+        Ok(())
+    });
+    Ok(Json(EndpointDetail::from(&changed.await?)))
+}
+
+/// Watches for drift no more.
+#[utoipa::path(delete, path = "/v1/endpoints/{name}/drift", tag = "endpoints",
+    params(("name" = String, Path)), responses((status = 200, body = EndpointDetail)))]
+pub async fn remove_drift(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(endpoint): Path<String>,
+) -> Answer<Json<EndpointDetail>> {
+    let changed = app.serving.change_observing(&caller, name(&endpoint)?, |observing| {
+        observing.drift = None;
+        Ok(())
+    });
+    Ok(Json(EndpointDetail::from(&changed.await?)))
 }

@@ -70,6 +70,8 @@ use super::{
         observing::set_log,
         observing::remove_log,
         observing::log_dataset,
+        observing::set_drift,
+        observing::remove_drift,
         usage::usage,
     )
 )]
