@@ -55,9 +55,9 @@ impl Sampler {
         if self.drift.is_none() {
             return false;
         }
-        let second = at.as_millis() / 1_000 << 32;
+        let second = (at.as_millis() / 1_000) << 32;
         let before = self.compared.load(Ordering::Relaxed);
-        let count = if before >> 32 << 32 == second { before } else { second };
+        let count = before.max(second);
         if count - second >= MAX_COMPARED_TEXTS_PER_SECOND {
             return false;
         }
@@ -219,5 +219,75 @@ impl Drop for Sample {
         {
             metrics::counter!(DROPPED.name).increment(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    fn records(capacity: usize) -> (Records, Receiver<Message>) {
+        let (sender, receiver) = sync_channel(capacity);
+        (Records { sender, waiting_bytes: Arc::new(AtomicUsize::new(0)) }, receiver)
+    }
+
+    fn sampler(observing: Observing) -> Arc<Sampler> {
+        let sampler = Sampler::of(EndpointId::from_u128(1), &observing).unwrap();
+        Arc::new(sampler.expect("something is watched"))
+    }
+
+    fn logs(sample: f64) -> Observing {
+        let log = Some(LogSettings { sample, ..LogSettings::default() });
+        Observing { log, drift: None }
+    }
+
+    fn sample(records: &Records, sampler: &Arc<Sampler>, texts: &[String]) -> Option<Sample> {
+        let name = "live".parse().unwrap();
+        records.sample(sampler, (WorkspaceId::from_u128(1), &name, 1), None, texts)
+    }
+
+    #[test]
+    fn requests_are_kept_evenly_and_only_when_answered() {
+        let (records, received) = records(1000);
+        let (tenth, texts) = (sampler(logs(0.1)), ["a".to_owned()]);
+        for number in 0..1000 {
+            let Some(mut sample) = sample(&records, &tenth, &texts) else { continue };
+            assert_eq!(number % 10, 9, "the last of ten");
+            if number < 500 {
+                sample.answered(None, vec![TextAnswer::default()]);
+            }
+        }
+        assert_eq!(received.try_iter().count(), 50);
+        assert_eq!(records.waiting_bytes.load(Ordering::Relaxed), 0);
+        assert!(Sampler::of(EndpointId::from_u128(1), &logs(0.0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_at_once() {
+        let (records, received) = records(2);
+        let every = sampler(logs(1.0));
+        let send = |texts: &[String]| {
+            let sample = sample(&records, &every, texts);
+            sample.map(|mut sample| sample.answered(None, vec![TextAnswer::default(); texts.len()]))
+        };
+        let long = ["x".repeat(MAX_WAITING_BYTES / 2)];
+        assert!(send(&long).is_some());
+        assert!(send(&long).is_none(), "too many bytes");
+        for _ in 0..3 {
+            send(&["a".to_owned()]);
+        }
+        assert_eq!(received.try_iter().count(), 2, "too many records");
+        assert_eq!(records.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_second_has_so_many_texts_compared() {
+        let drift = Some(DriftSettings::default());
+        let watched = sampler(Observing { log: None, drift });
+        let at = |millis: u64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let compared = |millis: u64| (0..9).filter(|_| watched.is_compared(at(millis), 50)).count();
+        assert_eq!([compared(0), compared(999), compared(1_000)], [4, 0, 4]);
     }
 }

@@ -150,6 +150,11 @@ impl Serving {
 }
 
 impl Observed {
+    /// Notes that it failed.
+    pub fn failed(self, error: &ServingError) {
+        self.observation.failed(error.kind());
+    }
+
     /// Notes what came of it, and hands that on with what is kept of it, which goes its way when
     /// it is dropped.
     pub fn finish(

@@ -376,13 +376,14 @@ impl Serving {
         let route = self.route(caller.workspace, endpoint)?;
         let number = route.pick(version, question.key.as_deref())?;
         let observed = self.observe(caller.workspace, &route, number, &question);
+        if let Err(error) = question.check() {
+            observed.failed(&error);
+            return Err(error);
+        }
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
-        let answered = match question.check() {
-            Ok(()) => self.shared.ask(route.endpoint, route.version(number), question).await,
-            Err(error) => Err(error),
-        };
-        let (answered, sample) = observed.finish(answered, &route, number);
+        let asked = self.shared.ask(route.endpoint, route.version(number), question).await;
+        let (answered, sample) = observed.finish(asked, &route, number);
         let micros = begun.elapsed().as_micros() as u64;
         if is_verdict_on_version(&answered)
             && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)

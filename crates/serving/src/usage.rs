@@ -24,6 +24,8 @@ const HOUR_MS: u64 = 3_600_000;
 pub(crate) struct UsageNotes {
     /// Those that this start of the server gave.
     number: u64,
+    /// The hour in which everything that was too old was removed.
+    forgotten_in: u64,
     /// A note of which it is not known whether it was taken. It is given again, as it was.
     pending: Option<(String, Vec<UsageRecord>)>,
 }
@@ -81,8 +83,13 @@ impl Serving {
         notes.pending = Some((name.clone(), records.clone()));
         catalog.add_usage(name, records).await?;
         notes.pending = None;
-        let kept_from = hour.saturating_sub(24 * USAGE_KEPT_DAYS);
-        catalog.forget_usage(kept_from, FORGOTTEN_PER_NOTE).await?;
+        if notes.forgotten_in != hour {
+            let kept_from = hour.saturating_sub(24 * USAGE_KEPT_DAYS);
+            let forgotten = catalog.forget_usage(kept_from, FORGOTTEN_PER_NOTE).await?;
+            if forgotten < FORGOTTEN_PER_NOTE {
+                notes.forgotten_in = hour;
+            }
+        }
         Ok(())
     }
 

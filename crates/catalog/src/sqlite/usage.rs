@@ -110,7 +110,8 @@ impl UsageRecords for SqliteCatalog {
             let removed = connection
                 .prepare_cached(
                     "DELETE FROM usage WHERE (workspace, hour, endpoint) IN
-                        (SELECT workspace, hour, endpoint FROM usage WHERE hour < ?1 LIMIT ?2)",
+                        (SELECT workspace, hour, endpoint FROM usage
+                         WHERE workspace IN (SELECT id FROM workspaces) AND hour < ?1 LIMIT ?2)",
                 )?
                 .execute(params![integer(before_hour), limit as i64])?;
             Ok(removed)
