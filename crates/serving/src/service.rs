@@ -373,18 +373,20 @@ impl Serving {
         version: Option<&Selector>,
         question: Question,
     ) -> Result<Answered, ServingError> {
-        let route = self.route(caller.workspace, endpoint)?;
-        let number = route.pick(version, question.key.as_deref())?;
-        let observed = self.observe(caller.workspace, &route, number, &question);
+        let reached = self.reach(caller.workspace, endpoint, version, &question);
         if let Err(error) = question.check() {
-            observed.failed(&error);
+            if let Ok((route, number)) = reached {
+                self.observe(caller.workspace, &route, number, &question).failed(&error);
+            }
             return Err(error);
         }
+        let (route, number) = reached?;
+        let observed = self.observe(caller.workspace, &route, number, &question);
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
         let asked = self.shared.ask(route.endpoint, route.version(number), question).await;
-        let (answered, sample) = observed.finish(asked, &route, number);
         let micros = begun.elapsed().as_micros() as u64;
+        let (answered, sample) = observed.finish(asked, &route, number);
         if is_verdict_on_version(&answered)
             && let Some((canary, verdict)) = route.answered(number, answered.is_ok(), micros)
         {
@@ -468,6 +470,19 @@ impl Serving {
                 }
             }
         });
+    }
+
+    /// Where a question leads.
+    fn reach(
+        &self,
+        workspace: WorkspaceId,
+        endpoint: &Name,
+        version: Option<&Selector>,
+        question: &Question,
+    ) -> Result<(Arc<Route>, u32), ServingError> {
+        let route = self.route(workspace, endpoint)?;
+        let number = route.pick(version, question.key.as_deref())?;
+        Ok((route, number))
     }
 
     pub(crate) fn route(

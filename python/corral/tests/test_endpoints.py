@@ -254,3 +254,27 @@ def test_refusals_of_a_model_are_told(client: corral.Client, tickets: list[dict[
     assert {"refused", "refusal_score"} <= set(answer.to_pandas().columns)
     named = client.predict("refusing", "weather in town", answer_all=True)
     assert named.label is not None
+
+
+def test_what_is_asked_is_kept_counted_and_compared(
+    client: corral.Client, support: corral.Job
+) -> None:
+    client.endpoints.deploy("support", "watched")
+    kept = client.endpoints.keep_log("watched", masks=["digits"], keep_days=7, max_size="2MiB")
+    assert kept.log is not None
+    assert (kept.log["sample"], kept.log["keep_days"], kept.log["max_bytes"]) == (1, 7, 2 << 20)
+    client.predict("watched", [f"{text}, call 0171 234 56" for text in TEXTS])
+    made = client.endpoints.log_dataset("watched", "watched-answers", label="answer")
+    assert made.rows == 3 and made.report is not None
+    rows = client.datasets.head("watched-answers")
+    assert {row["text"] for row in rows} == {f"{text}, call [digits]" for text in TEXTS}
+    assert client.endpoints.remove_log("watched").log is None
+
+    (used,) = client.endpoints.usage("watched")
+    assert (used.requests, used.texts, used.start, used.cost) == (1, 3, None, None)
+    assert client.endpoints.usage("watched", since="1h", by="hour")[0].start is not None
+    watched = client.endpoints.watch_drift("watched", bound=0.5)
+    assert watched.drift == {"bound": 0.5, "window_texts": 1000}
+    assert client.endpoints.ignore_drift("watched").drift is None
+    with pytest.raises(TypeError, match="did you mean `sample`"):
+        client.endpoints.keep_log("watched", samples=1)  # type: ignore[call-arg]

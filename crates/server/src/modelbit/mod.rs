@@ -27,7 +27,7 @@ use crate::state::App;
 use crate::{encoding, plain_error};
 
 /// The words after `/v1/` that begin paths of our own API.
-const OWN_NOUNS: [&str; 13] = [
+const OWN_NOUNS: [&str; 14] = [
     "backup",
     "datasets",
     "encoders",
@@ -38,6 +38,7 @@ const OWN_NOUNS: [&str; 13] = [
     "taxonomies",
     "tokens",
     "train",
+    "usage",
     "whoami",
     "workers",
     "workspaces",

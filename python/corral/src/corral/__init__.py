@@ -27,7 +27,14 @@ from .errors import (
     UnavailableError,
     UnsupportedError,
 )
-from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
+from .options import (
+    CanaryOptions,
+    DriftOptions,
+    ImportOptions,
+    LogOptions,
+    PredictOptions,
+    TrainOptions,
+)
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -45,6 +52,7 @@ from .types import (
     Refusal,
     Run,
     Taxonomy,
+    Usage,
 )
 
 __version__ = "0.1.0"
@@ -60,6 +68,7 @@ __all__ = [
     "DamagedError",
     "Dataset",
     "DeadlineError",
+    "DriftOptions",
     "Encoder",
     "Endpoint",
     "ExhaustedError",
@@ -73,6 +82,7 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "Label",
+    "LogOptions",
     "Match",
     "Model",
     "NotFoundError",
@@ -90,5 +100,6 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",
+    "Usage",
     "connect",
 ]

@@ -13,11 +13,19 @@ from ._drivers import AsyncDriver
 from ._events import follow, show_job
 from ._frames import Texts
 from ._handles import JobHandle, documented_as, ended_well
-from ._operations import datasets, endpoints, jobs, models, taxonomies
+from ._operations import datasets, endpoints, jobs, models, observing, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
-from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
+from ._units import Duration
+from .options import (
+    CanaryOptions,
+    DriftOptions,
+    ImportOptions,
+    LogOptions,
+    PredictOptions,
+    TrainOptions,
+)
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -35,6 +43,7 @@ from .types import (
     Prediction,
     Taxonomy,
     TaxonomySummary,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -345,6 +354,35 @@ class AsyncEndpoints:
 
     async def show(self, name: str) -> Endpoint:
         return await self._driver.run(endpoints.show(name))
+
+    async def usage(
+        self,
+        endpoint: str | None = None,
+        since: Duration = "30d",
+        by: Literal["hour", "day", "total"] = "total",
+    ) -> Table[Usage]:
+        return await self._driver.run(observing.usage(endpoint, since, by))
+
+    async def keep_log(self, name: str, **options: Unpack[LogOptions]) -> Endpoint:
+        return await self._driver.run(observing.keep_log(name, options))
+
+    async def remove_log(self, name: str) -> Endpoint:
+        return await self._driver.run(observing.remove_log(name))
+
+    async def log_dataset(
+        self,
+        name: str,
+        dataset: str,
+        label: Literal["answer"] | None = None,
+        append: bool = False,
+    ) -> Dataset:
+        return await self._driver.run(observing.log_dataset(name, dataset, label, append))
+
+    async def watch_drift(self, name: str, **options: Unpack[DriftOptions]) -> Endpoint:
+        return await self._driver.run(observing.watch_drift(name, options))
+
+    async def ignore_drift(self, name: str) -> Endpoint:
+        return await self._driver.run(observing.ignore_drift(name))
 
     async def remove(self, name: str) -> None:
         await self._driver.run(endpoints.remove(name))

@@ -13,11 +13,19 @@ from ._drivers import SyncDriver
 from ._events import follow, show_job
 from ._frames import Texts
 from ._handles import JobHandle, ended_well
-from ._operations import datasets, endpoints, jobs, models, taxonomies
+from ._operations import datasets, endpoints, jobs, models, observing, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
-from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
+from ._units import Duration
+from .options import (
+    CanaryOptions,
+    DriftOptions,
+    ImportOptions,
+    LogOptions,
+    PredictOptions,
+    TrainOptions,
+)
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -35,6 +43,7 @@ from .types import (
     Prediction,
     Taxonomy,
     TaxonomySummary,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -419,6 +428,44 @@ class Endpoints:
     def show(self, name: str) -> Endpoint:
         """Where an endpoint sends its requests."""
         return self._driver.run(endpoints.show(name))
+
+    def usage(
+        self,
+        endpoint: str | None = None,
+        since: Duration = "30d",
+        by: Literal["hour", "day", "total"] = "total",
+    ) -> Table[Usage]:
+        """What endpoints used: requests, texts, time on a core, memory, and what that cost."""
+        return self._driver.run(observing.usage(endpoint, since, by))
+
+    def keep_log(self, name: str, **options: Unpack[LogOptions]) -> Endpoint:
+        """Keeps requests and answers of an endpoint from now on, to make data sets of them.
+        `options` are those of `LogOptions`."""
+        return self._driver.run(observing.keep_log(name, options))
+
+    def remove_log(self, name: str) -> Endpoint:
+        """Keeps no more requests, and removes those that were kept."""
+        return self._driver.run(observing.remove_log(name))
+
+    def log_dataset(
+        self,
+        name: str,
+        dataset: str,
+        label: Literal["answer"] | None = None,
+        append: bool = False,
+    ) -> Dataset:
+        """Makes a data set of an endpoint's log, a row for each text: without labels, or with the
+        model's answers for labels."""
+        return self._driver.run(observing.log_dataset(name, dataset, label, append))
+
+    def watch_drift(self, name: str, **options: Unpack[DriftOptions]) -> Endpoint:
+        """Compares what an endpoint gets and answers with its model's training. `options` are
+        those of `DriftOptions`."""
+        return self._driver.run(observing.watch_drift(name, options))
+
+    def ignore_drift(self, name: str) -> Endpoint:
+        """Compares no more."""
+        return self._driver.run(observing.ignore_drift(name))
 
     def remove(self, name: str) -> None:
         """Removes an endpoint; its model stays."""

@@ -123,6 +123,34 @@ class CanaryOptions(TypedDict, total=False):
     """The least part of texts on which both shall agree."""
 
 
+class LogOptions(TypedDict, total=False):
+    """What is kept of an endpoint's requests. What is absent stays as it was."""
+
+    sample: float
+    """The part of the requests that is kept; 1 when absent, 0 keeps nothing more."""
+    masks: Sequence[str]
+    """What is replaced in texts: `email`, `digits`, or regular expressions."""
+    omit: Sequence[Literal["text", "key", "top_k"]]
+    """Columns that are left empty."""
+    keep_days: int
+    """No row is kept longer; 30 at first."""
+    max_size: Size
+    """What the log may take on disk; 1 GiB at first."""
+
+
+class DriftOptions(TypedDict, total=False):
+    """When requests count as drifted. What is absent stays as it was."""
+
+    bound: float
+    """The largest population stability index that is within; 0.25 at first."""
+    window_texts: int
+    """Recent texts that are compared with the training; 1,000 at first."""
+    webhook: str
+    """A URL that is posted to when the bound is passed; empty for none."""
+    webhook_secret: str
+    """Signs what is posted, by HMAC-SHA256."""
+
+
 def check_options(options: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
     """Raises `TypeError` for an option that is none, with the nearest that is one."""
     for name in options:

@@ -379,6 +379,28 @@ class Endpoint:
     """The version that is asked as well, its answers thrown away."""
     last_canary: dict[str, Any] | None = None
     """How the last canary ended."""
+    log: dict[str, Any] | None = None
+    """What is kept of its requests."""
+    drift: dict[str, Any] | None = None
+    """How it is watched for drift."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an endpoint used."""
+
+    endpoint: str
+    requests: int
+    errors: int
+    texts: int
+    core_seconds: float
+    """Time on a core."""
+    memory_gib_hours: float
+    """The size of its models' files times the time in which they were asked."""
+    cost: float | None = None
+    """By the prices that the server was told."""
+    start: datetime | None = None
+    """When the hour or the day began; `None` in totals."""
 
 
 @dataclass(frozen=True)
