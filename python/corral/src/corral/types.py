@@ -37,6 +37,7 @@ __all__ = [
     "Taxonomy",
     "TaxonomySummary",
     "UnknownLabel",
+    "Usage",
 ]
 
 
@@ -354,6 +355,10 @@ class EndpointVersion:
     model: str | None = None
     """The model that answers; `None` where the answer is fixed."""
     model_version: int | None = None
+    counts: dict[str, Any] | None = None
+    """What it was asked since the server's start, from `endpoints.show` alone."""
+    drift: dict[str, Any] | None = None
+    """How its recent requests compare with its training, where that is watched."""
 
 
 @dataclass(frozen=True)
