@@ -42,6 +42,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/probe", post(jobs::probe))
         .route("/v1/workspaces", post(admin::create_workspace))
         .route("/v1/tokens", post(admin::create_token))
+        .route("/v1/endpoints/{name}/log/dataset", post(observing::log_dataset))
         .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
     let uploads = Router::new()
         .route("/v1/datasets/{name}/import", post(datasets::import))
@@ -99,7 +100,6 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/log", delete(observing::remove_log))
         .route("/v1/endpoints/{name}/drift", put(observing::set_drift))
         .route("/v1/endpoints/{name}/drift", delete(observing::remove_drift))
-        .route("/v1/endpoints/{name}/log/dataset", post(observing::log_dataset))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
         .route("/v1/usage", get(usage::usage))
         .route("/v1/workspaces", get(admin::list_workspaces))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from .._decode import decode
-from .._exchange import Call, Operation, ask_json, delete, get, json_body, put
+from .._exchange import Call, Operation, ask_json, creating, delete, get, json_body, put
 from .._units import Duration, seconds, size_bytes
 from ..options import DriftOptions, LogOptions, check_options
 from ..tables import Table
@@ -43,7 +43,7 @@ def log_dataset(
     body: dict[str, object] = {"dataset": dataset, "append": append}
     body |= {} if label is None else {"label": label}
     call = Call("POST", ("v1", "endpoints", name, "log", "dataset"), body=json_body(body))
-    answer = yield from ask_json(call)
+    answer = yield from ask_json(creating(call))
     made = decode(Dataset, answer["dataset"])
     return replace(made, report=decode(ImportReport, answer["report"]))
 
