@@ -348,15 +348,7 @@ impl Serving {
     ) -> Result<Answered, ServingError> {
         let begun = Instant::now();
         let texts = question.texts.len() as u64;
-        let timeout = question.timeout;
-        let answering = self.answer(caller, endpoint, version, question);
-        let answered = match timeout {
-            None => answering.await,
-            // Dropped with its time, it gives up what it asked for.
-            Some(timeout) => tokio::time::timeout(timeout, answering)
-                .await
-                .unwrap_or(Err(ServingError::TimedOut { timeout })),
-        };
+        let answered = self.answer(caller, endpoint, version, question).await;
         let outcome = answered.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         metrics::counter!(REQUESTS.name, "outcome" => outcome).increment(1);
         if answered.is_ok() {
@@ -384,7 +376,15 @@ impl Serving {
         let observed = self.observe(caller.workspace, &route, number, &question);
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
-        let asked = self.shared.ask(route.endpoint, route.version(number), question).await;
+        let timeout = question.timeout;
+        let asking = self.shared.ask(route.endpoint, route.version(number), question);
+        let asked = match timeout {
+            None => asking.await,
+            // Dropped with its time, it gives up what it asked for.
+            Some(timeout) => tokio::time::timeout(timeout, asking)
+                .await
+                .unwrap_or(Err(ServingError::TimedOut { timeout })),
+        };
         let micros = begun.elapsed().as_micros() as u64;
         let (answered, sample) = observed.finish(asked, &route, number);
         if is_verdict_on_version(&answered)
