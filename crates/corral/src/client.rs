@@ -207,5 +207,6 @@ fn failure_from(status: StatusCode, body: &str, had_token: bool) -> Failure {
             ),
             hint => hint,
         },
+        retry_after: None,
     }
 }

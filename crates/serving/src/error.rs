@@ -11,6 +11,7 @@ use corral_types::{BlobHash, ErrorKind, Explain, NameError};
 
 use crate::fixed::MAX_FIXED_LABELS;
 use crate::keep_warm::{MAX_REPLICAS, MAX_WINDOWS};
+use crate::limits::MAX_RATE;
 use crate::predict::{MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K};
 use crate::routing::{MAX_ALIASES, MAX_SHARES};
 
@@ -119,6 +120,12 @@ pub enum ServingError {
     TimeoutRange { found: Duration },
     #[error("no answer within the {} ms that the request gave", timeout.as_millis())]
     TimedOut { timeout: Duration },
+    #[error("the {who} asks more than its {rate} {what} a second")]
+    OverLimit { who: &'static str, what: &'static str, rate: f64, wait: Duration },
+    #[error("`{field}` is {found}; it is above 0 and at most {MAX_RATE}")]
+    Rate { field: &'static str, found: f64 },
+    #[error("read the limits of workspaces and tokens")]
+    LimitsUnreadable(#[source] serde_json::Error),
     #[error("the prediction was cut off")]
     CutOff,
     #[error("start the threads that predict")]
@@ -167,12 +174,13 @@ impl Explain for ServingError {
             Self::Routing(error) => error.kind(),
             Self::Observing(error) => error.kind(),
             Self::Recorder(_) | Self::Log(_) => ErrorKind::Internal,
-            Self::Unreadable { .. } => ErrorKind::DataLoss,
+            Self::Unreadable { .. } | Self::LimitsUnreadable(_) => ErrorKind::DataLoss,
             Self::TopK { .. } | Self::Probability { .. } | Self::TimeoutRange { .. } => {
                 ErrorKind::Invalid
             }
             Self::TimedOut { .. } => ErrorKind::Timeout,
-            Self::Busy { .. } => ErrorKind::Exhausted,
+            Self::Busy { .. } | Self::OverLimit { .. } => ErrorKind::Exhausted,
+            Self::Rate { .. } => ErrorKind::Invalid,
             Self::EncoderMissing { .. } | Self::VersionInUse { .. } => ErrorKind::Conflict,
             Self::Predict(error) => error.kind(),
             Self::Model(error) => error.kind(),
@@ -181,6 +189,13 @@ impl Explain for ServingError {
             Self::Catalog(error) => error.kind(),
             Self::CutOff => ErrorKind::Unavailable,
             Self::Threads(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::OverLimit { wait, .. } => Some(*wait),
+            _ => None,
         }
     }
 
@@ -203,11 +218,17 @@ impl Explain for ServingError {
             Self::Observing(error) => error.hint(),
             Self::NoLog(name) => Some(format!("`corral endpoint log {name} on` begins one")),
             Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
-            Self::Unreadable { .. } => Some("restore a backup with `corral restore`".to_owned()),
+            Self::OverLimit { wait, .. } => {
+                Some(format!("ask again in {:.1} s, or have an admin raise it", wait.as_secs_f64()))
+            }
+            Self::Unreadable { .. } | Self::LimitsUnreadable(_) => {
+                Some("restore a backup with `corral restore`".to_owned())
+            }
             Self::TimedOut { .. } => Some("send fewer texts at once, or give it longer".to_owned()),
             Self::TopK { .. }
             | Self::Probability { .. }
             | Self::TimeoutRange { .. }
+            | Self::Rate { .. }
             | Self::TooManyFixedLabels { .. }
             | Self::Recorder(_)
             | Self::Log(_)

@@ -12,6 +12,7 @@ mod drift;
 mod error;
 mod fixed;
 mod keep_warm;
+mod limits;
 mod observing;
 mod opened;
 mod pool;
@@ -29,6 +30,7 @@ pub use drift::{Texts, TrainingTexts};
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use keep_warm::{KeepWarm, Schedule, Window};
+pub use limits::{Limit, Subject};
 pub use opened::{OpenLimits, OpenModel, Opened};
 pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K, Question, Scored};
 pub use routing::{

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::canary::Verdict;
 use crate::fixed::FixedAnswer;
+use crate::limits::{KeptLimits, Limits};
 use crate::observing::{self, Asked};
 use crate::pool::Pool;
 use crate::route::{Route, Serves};
@@ -91,14 +92,18 @@ pub(crate) struct Shared {
     pool: Pool,
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
     mirrored: Arc<Semaphore>,
+    pub(crate) limits: Limits,
+    /// What is kept of limits is read, changed and written by one at a time.
+    pub(crate) changing_limits: tokio::sync::Mutex<()>,
     pub(crate) observer: Observer,
     pub(crate) recorder: Recorder,
     pub(crate) usage_notes: tokio::sync::Mutex<UsageNotes>,
 }
 
 impl Serving {
-    /// Reads every endpoint from the catalog, and hands out what its recorder will ask of others; `cores` predictions run at once. One whose routing is
-    /// damaged is left out, and said in the log: the others shall answer.
+    /// Reads every endpoint from the catalog, and hands out what its recorder will ask of others;
+    /// `cores` predictions run at once. An endpoint whose routing is damaged is left out, and said
+    /// in the log: the others shall answer.
     ///
     /// # Errors
     /// When the catalog cannot be read, or the system gives no threads.
@@ -136,12 +141,15 @@ impl Serving {
         }
         let (recorder, wishes) =
             Recorder::start(recorder, watched).map_err(ServingError::Recorder)?;
+        let kept_limits = KeptLimits::read(&*catalog).await?;
         let shared = Shared {
             catalog,
             opened: Opened::new(blobs, limits),
             pool: Pool::start(cores).map_err(ServingError::Threads)?,
             routes: RwLock::new(routes),
             mirrored: Arc::new(Semaphore::new(MAX_MIRRORED)),
+            limits: Limits::of(&kept_limits),
+            changing_limits: tokio::sync::Mutex::default(),
             observer: Observer::default(),
             recorder,
             usage_notes: tokio::sync::Mutex::default(),
@@ -374,6 +382,10 @@ impl Serving {
         }
         let (route, number) = reached?;
         let observed = self.observe(caller.workspace, &route, number, &question);
+        if let Err(error) = self.shared.limits.admit(caller, question.texts.len(), Instant::now()) {
+            observed.failed(&error);
+            return Err(error);
+        }
         let mirror = route.mirror_of(number).map(|to| (to, question.clone()));
         let begun = Instant::now();
         let timeout = question.timeout;

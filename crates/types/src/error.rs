@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// The meaning of a failure: one table gives each its HTTP status, gRPC code and exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +105,11 @@ pub trait Explain: Error + Send + Sync + 'static {
     fn hint(&self) -> Option<String> {
         None
     }
+
+    /// After how long the same may succeed, where that is known.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// An error as an edge reports it: words only, the original already taken apart.
@@ -113,11 +119,12 @@ pub struct Failure {
     pub message: String,
     pub causes: Vec<String>,
     pub hint: Option<String>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, retry_after: None }
     }
 
     #[must_use]
@@ -140,6 +147,7 @@ impl<E: Explain> From<E> for Failure {
             message: error.to_string(),
             causes: source_chain(&error),
             hint: error.hint(),
+            retry_after: error.retry_after(),
         }
     }
 }

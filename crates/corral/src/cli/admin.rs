@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use corral_server::api::{
-    CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, Page, TokenDetail, WorkspaceDetail,
+    CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, LimitsBody, Page, TokenDetail,
+    WorkspaceDetail,
 };
 use corral_types::{display_bytes, display_count};
 use reqwest::Method;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::train::parse_seconds;
+use crate::client::Client;
 use crate::config::{SETTINGS, Secrecy};
 use crate::data_dir::DataDir;
 use crate::failure::reported;
@@ -23,6 +25,45 @@ pub enum WorkspaceCommand {
     Create { name: String },
     /// List the workspaces
     Ls,
+    /// Limit what all tokens of a workspace together may ask of endpoints
+    Limit {
+        name: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+}
+
+/// What a token or a workspace may ask.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Requests a second
+    #[arg(long, value_name = "RATE", required_unless_present_any = ["texts", "off"])]
+    requests: Option<f64>,
+    /// Texts a second
+    #[arg(long, value_name = "RATE")]
+    texts: Option<f64>,
+    /// End the limits
+    #[arg(long, conflicts_with_all = ["requests", "texts"])]
+    off: bool,
+}
+
+impl LimitArgs {
+    async fn set(self, client: &Client, path: &[&str]) -> anyhow::Result<()> {
+        let body = LimitsBody { requests_per_second: self.requests, texts_per_second: self.texts };
+        let request = match self.off {
+            true => client.request(Method::DELETE, path),
+            false => client.request(Method::PUT, path).json(&body),
+        };
+        client.send(request).await?;
+        Ok(())
+    }
+}
+
+fn limits_text(limits: Option<&LimitsBody>) -> String {
+    let Some(limits) = limits else { return "none".to_owned() };
+    let rates = [(limits.requests_per_second, "requests/s"), (limits.texts_per_second, "texts/s")];
+    let rates = rates.iter().filter_map(|(rate, unit)| Some(format!("{} {unit}", (*rate)?)));
+    rates.collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +85,12 @@ pub enum TokenCommand {
     Ls,
     /// Revoke a token by its id
     Rm { id: String },
+    /// Limit what a token may ask of endpoints
+    Limit {
+        id: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -78,12 +125,15 @@ pub async fn workspace(command: WorkspaceCommand, context: &Context) -> anyhow::
         WorkspaceCommand::Ls => {
             let items = client.list::<WorkspaceDetail>(&["v1", "workspaces"]).await?;
             context.output.show(&Page { items, next: None }, |page| {
-                let rows = page.items.iter();
-                table(
-                    ["name", "id", "created"],
-                    rows.map(|item| [item.name.clone(), item.id.clone(), item.created.clone()]),
-                )
+                let rows = page.items.iter().map(|item| {
+                    let limits = limits_text(item.limits.as_ref());
+                    [item.name.clone(), item.id.clone(), item.created.clone(), limits]
+                });
+                table(["name", "id", "created", "limits"], rows)
             });
+        }
+        WorkspaceCommand::Limit { name, limits } => {
+            limits.set(&client, &["v1", "workspaces", &name, "limits"]).await?;
         }
     }
     Ok(())
@@ -121,14 +171,18 @@ pub async fn token(command: TokenCommand, context: &Context) -> anyhow::Result<(
                             (Some(expires), false) => expires.clone(),
                             (None, false) => "never".to_owned(),
                         },
+                        limits_text(token.limits.as_ref()),
                     ]
                 });
-                table(["id", "name", "workspace", "scopes", "created", "ends"], rows)
+                table(["id", "name", "workspace", "scopes", "created", "ends", "limits"], rows)
             });
         }
         TokenCommand::Rm { id } => {
             client.send(client.request(Method::DELETE, &["v1", "tokens", &id])).await?;
             eprintln!("revoked {id}");
+        }
+        TokenCommand::Limit { id, limits } => {
+            limits.set(&client, &["v1", "tokens", &id, "limits"]).await?;
         }
     }
     Ok(())

@@ -169,6 +169,7 @@ pub async fn wait_with_progress(client: &Client, job: &str) -> anyhow::Result<Jo
                 .hint
                 .clone()
                 .or_else(|| Some(format!("`corral job logs {}` shows what it wrote", detail.id))),
+            retry_after: None,
         })),
         (state, None) => Err(refusal(Failure::new(
             ErrorKind::Conflict,

@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 use crate::support::{Corral, signal, wait_for};
 
 /// A connection that stays open from request to request.
-struct Connection<'a> {
-    corral: &'a Corral,
+struct Connection {
+    token: String,
     stream: BufReader<TcpStream>,
 }
 
-impl<'a> Connection<'a> {
-    fn open(corral: &'a Corral) -> Self {
+impl Connection {
+    fn open(corral: &Corral) -> Self {
         let stream = TcpStream::connect(corral.url.strip_prefix("http://").unwrap()).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { corral, stream: BufReader::new(stream) }
+        Self { token: corral.token.clone(), stream: BufReader::new(stream) }
     }
 
     /// The status and the body of the answer.
@@ -34,7 +34,7 @@ impl<'a> Connection<'a> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.corral.token,
+            self.token,
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes()).unwrap();
@@ -179,6 +179,47 @@ fn an_endpoint_has_a_host_name_of_its_own() {
     assert_eq!(version("live.elsewhere.example", "/"), (403, None));
     let (code, message) = corral.fails(&["up", "--endpoint-domain", "*.example"]);
     assert!(code != 0 && message.contains("no domain for endpoints"), "{message}");
+}
+
+#[test]
+fn tokens_and_workspaces_ask_no_more_than_they_may() {
+    let corral = Corral::start();
+    deploy(&corral, &["one"]);
+    let token = corral.json(&["token", "create", "app", "--scopes", "predict"]);
+    let (id, secret) = (token["id"].as_str().unwrap(), token["secret"].as_str().unwrap());
+    corral.run(&["token", "limit", id, "--requests", "2", "--texts", "100"]);
+    assert!(corral.run(&["token", "ls"]).contains("2 requests/s, 100 texts/s"));
+    let mut app = Connection::open(&corral);
+    app.token = secret.to_owned();
+    let path = "/v1/endpoints/live/predict";
+    let mut statuses = |texts: usize| {
+        let answers = [(); 4].map(|()| app.post(path, &json!({"texts": vec!["a"; texts]})));
+        println!("{}", answers[3].1);
+        answers.map(|(status, _)| status)
+    };
+    assert_eq!(statuses(1), [200, 200, 429, 429]);
+    // Others are not held up, and what was set is there after the server is killed.
+    let mut admin = Connection::open(&corral);
+    assert_eq!(admin.counts(path, 20), BTreeMap::from([(1, 20)]));
+    for process in corral.processes("server") {
+        signal(process, "KILL");
+    }
+    wait_for("the server", || corral.run(&["token", "ls"]).contains("2 requests/s").then_some(()));
+    corral.run(&["token", "limit", id, "--off"]);
+    let mut app = Connection::open(&corral);
+    app.token = secret.to_owned();
+    assert_eq!(app.counts(path, 20), BTreeMap::from([(1, 20)]));
+    corral.run(&["workspace", "limit", "default", "--texts", "10"]);
+    let (status, _) = app.post(path, &json!({"texts": vec!["a"; 100]}));
+    assert_eq!(status, 200, "a large request is paid for by those after it");
+    let (status, answer) = Connection::open(&corral).post(path, &json!({"texts": ["a"]}));
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!((status, message), (429, "the workspace asks more than its 10 texts a second"));
+    corral.run(&["workspace", "limit", "default", "--off"]);
+    let (_, message) = corral.fails(&["workspace", "limit", "default", "--texts", "0"]);
+    assert!(message.contains("above 0"), "{message}");
+    let (_, message) = corral.fails(&["token", "limit", "tk-none", "--texts", "1"]);
+    assert!(message.contains("tk-none"), "{message}");
 }
 
 #[test]

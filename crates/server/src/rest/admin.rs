@@ -5,15 +5,16 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use corral_catalog::{NewRecord, NewToken, SecretHash, TokenRecord, WorkspaceRecord};
-use corral_types::{ErrorKind, Failure, Scope, Scopes, Timestamp, TokenId, WorkspaceId};
+use corral_catalog::{NewRecord, NewToken, SecretHash, TokenRecord, WorkspaceRecord, all_pages};
+use corral_serving::Subject;
+use corral_types::{Caller, ErrorKind, Failure, Scope, Scopes, Timestamp, TokenId, WorkspaceId};
 
 use super::answer::{
     Answer, ApiError, Body, Query, id, invalid, name, page_of, page_request, time,
 };
 use crate::api::{
-    CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, Page, PageQuery, TokenDetail,
-    WhoAmI, WorkerDetail, WorkspaceDetail,
+    CollectAnswer, CreateTokenRequest, CreateWorkspaceRequest, LimitsBody, Page, PageQuery,
+    TokenDetail, WhoAmI, WorkerDetail, WorkspaceDetail,
 };
 use crate::auth::{self, Anyone};
 use crate::state::App;
@@ -39,7 +40,7 @@ pub async fn list_workspaces(
     Query(query): Query<PageQuery>,
 ) -> Answer<Json<Page<WorkspaceDetail>>> {
     let page = app.catalog.list_workspaces(page_request(&query)?).await?;
-    Ok(page_of(page, workspace_detail))
+    Ok(page_of(page, |record| workspace_detail(&app, record)))
 }
 
 /// Creates a workspace.
@@ -56,7 +57,7 @@ pub async fn create_workspace(
         created: Timestamp::now(),
     };
     let record = app.catalog.create_workspace(new).await?;
-    Ok(Json(workspace_detail(&record)))
+    Ok(Json(workspace_detail(&app, &record)))
 }
 
 /// The tokens of the caller's workspace, without their secrets.
@@ -69,7 +70,7 @@ pub async fn list_tokens(
 ) -> Answer<Json<Page<TokenDetail>>> {
     let workspace = app.catalog.workspace(caller.workspace).await?;
     let page = app.catalog.list_tokens(caller.workspace, page_request(&query)?).await?;
-    Ok(page_of(page, |record| token_detail(record, &workspace, None)))
+    Ok(page_of(page, |record| token_detail(&app, record, &workspace, None)))
 }
 
 /// Creates a token. The answer is the only place where its secret stands.
@@ -100,7 +101,7 @@ pub async fn create_token(
         expires: request.expires_in_seconds.map(|s| now.plus(Duration::from_secs(s))),
     };
     let record = app.catalog.create_token(workspace.id, new).await?;
-    Ok(Json(token_detail(&record, &workspace, Some(secret))))
+    Ok(Json(token_detail(&app, &record, &workspace, Some(secret))))
 }
 
 /// Revokes a token; requests that show it are refused from now on.
@@ -121,6 +122,81 @@ pub async fn revoke_token(
     app.catalog.revoke_token(caller.workspace, token, Timestamp::now()).await?;
     app.tokens.forget();
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Limits what a token may ask of endpoints.
+#[utoipa::path(put, path = "/v1/tokens/{id}/limits", tag = "instance",
+    params(("id" = String, Path)), request_body = LimitsBody,
+    responses((status = 200, body = LimitsBody)))]
+pub async fn set_token_limits(
+    State(app): State<App>,
+    auth::Admin(caller): auth::Admin,
+    Path(text): Path<String>,
+    Body(limits): Body<LimitsBody>,
+) -> Answer<Json<LimitsBody>> {
+    let token = token_of(&app, &caller, &text).await?;
+    set_limits(&app, Subject::Token(token), limits).await
+}
+
+/// Ends the limits of a token.
+#[utoipa::path(delete, path = "/v1/tokens/{id}/limits", tag = "instance",
+    params(("id" = String, Path)), responses((status = 204)))]
+pub async fn remove_token_limits(
+    State(app): State<App>,
+    auth::Admin(caller): auth::Admin,
+    Path(text): Path<String>,
+) -> Answer<StatusCode> {
+    let token = token_of(&app, &caller, &text).await?;
+    app.serving.set_limit(Subject::Token(token), None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Limits what all tokens of a workspace together may ask of endpoints.
+#[utoipa::path(put, path = "/v1/workspaces/{name}/limits", tag = "instance",
+    params(("name" = String, Path)), request_body = LimitsBody,
+    responses((status = 200, body = LimitsBody)))]
+pub async fn set_workspace_limits(
+    State(app): State<App>,
+    auth::Admin(_caller): auth::Admin,
+    Path(text): Path<String>,
+    Body(limits): Body<LimitsBody>,
+) -> Answer<Json<LimitsBody>> {
+    let workspace = app.catalog.workspace_named(name(&text)?).await?;
+    set_limits(&app, Subject::Workspace(workspace.id), limits).await
+}
+
+/// Ends the limits of a workspace.
+#[utoipa::path(delete, path = "/v1/workspaces/{name}/limits", tag = "instance",
+    params(("name" = String, Path)), responses((status = 204)))]
+pub async fn remove_workspace_limits(
+    State(app): State<App>,
+    auth::Admin(_caller): auth::Admin,
+    Path(text): Path<String>,
+) -> Answer<StatusCode> {
+    let workspace = app.catalog.workspace_named(name(&text)?).await?;
+    app.serving.set_limit(Subject::Workspace(workspace.id), None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_limits(app: &App, subject: Subject, limits: LimitsBody) -> Answer<Json<LimitsBody>> {
+    if limits == LimitsBody::default() {
+        return Err(invalid("a limit is of `requests_per_second`, of `texts_per_second`, or both"));
+    }
+    app.serving.set_limit(subject, Some(limits.into())).await?;
+    Ok(Json(limits))
+}
+
+/// A token of the caller's workspace.
+async fn token_of(app: &App, caller: &Caller, text: &str) -> Answer<TokenId> {
+    let token: TokenId = id(text, "token")?;
+    let tokens = all_pages(|page| app.catalog.list_tokens(caller.workspace, page)).await?;
+    if tokens.iter().any(|record| record.id == token) {
+        return Ok(token);
+    }
+    Err(ApiError(
+        Failure::new(ErrorKind::NotFound, format!("there is no token `{text}`"))
+            .with_hint("`corral token ls` lists the tokens there are"),
+    ))
 }
 
 /// The workers that are connected, or were.
@@ -148,15 +224,17 @@ pub async fn collect(
     }))
 }
 
-fn workspace_detail(record: &WorkspaceRecord) -> WorkspaceDetail {
+fn workspace_detail(app: &App, record: &WorkspaceRecord) -> WorkspaceDetail {
     WorkspaceDetail {
         name: record.name.to_string(),
         id: record.id.to_string(),
         created: time(record.created),
+        limits: app.serving.limit(Subject::Workspace(record.id)).map(LimitsBody::from),
     }
 }
 
 fn token_detail(
+    app: &App,
     record: &TokenRecord,
     workspace: &WorkspaceRecord,
     secret: Option<String>,
@@ -169,6 +247,7 @@ fn token_detail(
         created: time(record.created),
         expires: record.expires.map(time),
         revoked: record.revoked.is_some(),
+        limits: app.serving.limit(Subject::Token(record.id)).map(LimitsBody::from),
         secret,
     }
 }

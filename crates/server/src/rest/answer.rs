@@ -44,7 +44,9 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if failure.kind.is_retryable() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            // Whole seconds, as HTTP has it.
+            let seconds = failure.retry_after.map_or(1, |wait| wait.as_secs() + 1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         // For edges that word their errors otherwise.
         response.extensions_mut().insert(failure);
