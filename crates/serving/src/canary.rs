@@ -133,7 +133,7 @@ impl Watch {
         }
         if self.from.requests >= LEAST_COMPARED {
             let (p95_ms, before_ms) = (self.to.p95_ms(), self.from.p95_ms());
-            if p95_ms > self.bounds.latency_ratio * before_ms {
+            if p95_ms > self.bounds.latency_ratio * before_ms.max(LEAST_MS) {
                 return Verdict::GoBack(GoneBack::Latency { p95_ms, before_ms });
             }
         }
@@ -146,6 +146,9 @@ impl Watch {
         Verdict::Advance
     }
 }
+
+/// Latencies below are of the machine and not of the model: they are taken to be alike.
+const LEAST_MS: f64 = 0.25;
 
 /// Buckets of latency, four to a doubling: from a microsecond to an hour.
 const BUCKETS: usize = 128;
