@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -64,19 +65,15 @@ impl GroupTree {
         version: GroupVersion,
         name: &str,
     ) -> Result<Self, Unavailable> {
-        // A worker that looks for abandoned trees may remove this one between its making and
-        // its locking; made again, it is locked before the other comes by once more.
-        Self::try_open(mounts, version, name).or_else(|_| Self::try_open(mounts, version, name))
-    }
-
-    fn try_open(
-        mounts: &CgroupMounts,
-        version: GroupVersion,
-        name: &str,
-    ) -> Result<Self, Unavailable> {
+        let mount = match version {
+            GroupVersion::V1 => mount_v1(mounts)?,
+            GroupVersion::V2 => mount_v2(mounts)?,
+        };
+        // A tree that is made and not locked yet looks abandoned to others that open theirs.
+        let _opening = lock_top(mount).map_err(|error| top_unavailable(mount, &error))?;
         let (memory, cpu) = match version {
-            GroupVersion::V1 => open_v1(mounts, name)?,
-            GroupVersion::V2 => open_v2(mounts, name)?,
+            GroupVersion::V1 => open_v1(mount, mounts, name)?,
+            GroupVersion::V2 => open_v2(mount, name)?,
         };
         let unproven = |path: &Path, error: io::Error| Unavailable {
             reason: format!("a group in {} does not take a memory limit: {error}", path.display()),
@@ -137,6 +134,9 @@ impl Drop for GroupTree {
         self.ready().clear();
         for path in [Some(&self.memory), self.cpu.as_ref()].into_iter().flatten() {
             remove_tree(path);
+        }
+        let _opening = self.memory.ancestors().nth(2).map(lock_top);
+        for path in [Some(&self.memory), self.cpu.as_ref()].into_iter().flatten() {
             if let Some(top) = path.parent() {
                 // Other workers of this machine may still have theirs there.
                 let _ = fs::remove_dir(top);
@@ -145,17 +145,25 @@ impl Drop for GroupTree {
     }
 }
 
-fn open_v1(mounts: &CgroupMounts, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+fn mount_v1(mounts: &CgroupMounts) -> Result<&Path, Unavailable> {
     let mount = mounts.v1_memory.as_ref().ok_or_else(|| Unavailable {
         reason: "no cgroup v1 memory controller is mounted".into(),
         setting: "none needed where cgroup v2 has the memory controller".into(),
     })?;
-    let memory = make_tree(&mount.mount, name)?;
+    Ok(&mount.mount)
+}
+
+fn open_v1(
+    mount: &Path,
+    mounts: &CgroupMounts,
+    name: &str,
+) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+    let memory = make_tree(mount, name)?;
     let cpu = mounts.v1_cpu.as_ref().and_then(|mount| make_tree(&mount.mount, name).ok());
     Ok((memory, cpu))
 }
 
-fn open_v2(mounts: &CgroupMounts, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+fn mount_v2(mounts: &CgroupMounts) -> Result<&Path, Unavailable> {
     let mount = &mounts
         .v2
         .as_ref()
@@ -170,6 +178,10 @@ fn open_v2(mounts: &CgroupMounts, name: &str) -> Result<(PathBuf, Option<PathBuf
             setting: "boot with systemd.unified_cgroup_hierarchy=1, or let cgroup v1 do it".into(),
         });
     }
+    Ok(mount)
+}
+
+fn open_v2(mount: &Path, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
     hand_down_controllers(mount)?;
     let memory = make_tree(mount, name)?;
     hand_down_controllers(&mount.join(TOP_GROUP))?;
@@ -201,15 +213,39 @@ fn lists(file: &Path, word: &str) -> bool {
 fn make_tree(mount: &Path, name: &str) -> Result<PathBuf, Unavailable> {
     let path = mount.join(TOP_GROUP).join(name);
     remove_tree(&path);
-    fs::create_dir_all(&path).map_err(|error| Unavailable {
-        reason: format!("make the group {}: {error}", path.display()),
+    fs::create_dir_all(&path).map_err(|error| top_unavailable(mount, &error))?;
+    Ok(path)
+}
+
+fn top_unavailable(mount: &Path, error: &io::Error) -> Unavailable {
+    let top = mount.join(TOP_GROUP);
+    Unavailable {
+        reason: format!("make a group in {}: {error}", top.display()),
         setting: format!(
             "run the worker as root, or as root: mkdir -p {top} && chown {user} {top}",
-            top = mount.join(TOP_GROUP).display(),
+            top = top.display(),
             user = rustix::process::getuid().as_raw(),
         ),
-    })?;
-    Ok(path)
+    }
+}
+
+/// Makes the top-level group and holds it: trees are opened by one worker at a time, and the
+/// group stays meanwhile. Waits for whoever holds it.
+fn lock_top(mount: &Path) -> io::Result<fs::File> {
+    let top = mount.join(TOP_GROUP);
+    loop {
+        fs::create_dir_all(&top)?;
+        let held = match fs::File::open(&top) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&held, FlockOperation::LockExclusive))?;
+        // The last worker to leave may have removed it while this one waited.
+        let inode = |found: io::Result<fs::Metadata>| found.map(|metadata| metadata.ino()).ok();
+        if inode(held.metadata()) == inode(fs::metadata(&top)) {
+            return Ok(held);
+        }
+    }
 }
 
 fn lock_tree(path: &Path) -> io::Result<fs::File> {
@@ -225,7 +261,7 @@ fn remove_abandoned(own: &Path, own_cpu: Option<&Path>) {
     {
         let path = sibling.path();
         let is_tree = sibling.file_type().is_ok_and(|kind| kind.is_dir()) && path != own;
-        if is_tree && lock_tree(&path).is_ok() {
+        if is_tree && let Ok(_abandoned) = lock_tree(&path) {
             remove_tree(&path);
             if let Some(cpu_top) = own_cpu.and_then(Path::parent) {
                 remove_tree(&cpu_top.join(sibling.file_name()));
@@ -249,9 +285,14 @@ fn remove_tree(path: &Path) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 std::thread::sleep(Duration::from_millis(1 << round));
             }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(group = %path.display(), %error, "a group stays");
+                return;
+            }
             _ => return,
         }
     }
+    tracing::warn!(group = %path.display(), "a group stays busy and is left");
 }
 
 fn processes_in(group: &Path) -> Vec<i32> {

@@ -171,9 +171,12 @@ impl Worker {
         let mut running = JoinSet::new();
         let delivering = tokio::spawn(deliver(self.clone()));
         let ended = tokio::select! {
-            refused = converse(self, &mut running) => Err(refused),
-            () = self.launcher.gone().cancelled() => Err(WorkerError::LauncherDied),
+            // In this order: the first poll of `shutdown` is what catches the signals, and the
+            // server may have answered a hello before another branch is polled at all.
+            biased;
             () = shutdown => Ok(()),
+            () = self.launcher.gone().cancelled() => Err(WorkerError::LauncherDied),
+            refused = converse(self, &mut running) => Err(refused),
         };
         if ended.is_ok() {
             self.attempts().values().for_each(|attempt| _ = attempt.order(Order::WorkerEnds));

@@ -113,10 +113,12 @@ impl Drop for Cluster {
             // An orderly end, so that no groups stay on the machine.
             if !is_alive(worker.id()) || std::thread::panicking() {
                 let _ = worker.kill();
+                let _ = worker.wait();
             } else {
                 kill(worker.id(), Signal::TERM);
+                let ended = worker.wait().unwrap();
+                assert!(ended.success(), "the worker told to end: {ended}");
             }
-            let _ = worker.wait();
         }
         let dir = self.data_dir();
         if !std::thread::panicking() {

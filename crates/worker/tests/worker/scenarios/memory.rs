@@ -191,7 +191,7 @@ fn groups_are_removed() {
     let group = cgroup_of(&cluster.data_dir()).expect("a worker has its groups");
     cluster.kill_worker();
     cluster.wait_until_no_job_runs();
-    assert!(group.exists(), "nobody could remove it");
+    // Another worker that starts now may remove what this one left; else its next start does.
     cluster.start_worker();
     cluster.server.wait_for_end(running);
     cluster.server.command(Command::Forget { attempt: running });
