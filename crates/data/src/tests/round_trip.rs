@@ -90,7 +90,7 @@ fn csv_exports_are_as_documented() {
     let jsonl = "{\"text\": \"a, \\\"b\\\"\\nc\", \"label\": [\"x\", \"y\"], \"n\": 1, \"split\": \"train\"}\n\
         {\"text\": \"\", \"label\": null, \"n\": null}\n";
     let manifest = imported(&store, "a.jsonl", jsonl.as_bytes()).manifest;
-    let options = ExportOptions { split: None, row_ids: RowIds::Include };
+    let options = ExportOptions { row_ids: RowIds::Include, ..ExportOptions::default() };
     let bytes = exported(&store, &manifest, ExportFormat::Csv, &options);
     let expect = "row_id,text,label,split,n\n\
         0,\"a, \"\"b\"\"\nc\",\"[\"\"x\"\",\"\"y\"\"]\",train,1\n\
