@@ -101,9 +101,11 @@ impl AnswerFile {
         &self.path
     }
 
-    /// Appends the entries of so many rows.
-    pub(crate) fn append(&mut self, entries: &[u8], rows: u64) -> Result<(), BatchError> {
-        self.file.write_all(entries).map_err(failing("write", &self.path))?;
+    /// Appends the entries of so many rows, in pieces.
+    pub(crate) fn append(&mut self, pieces: &[Vec<u8>], rows: u64) -> Result<(), BatchError> {
+        for entries in pieces {
+            self.file.write_all(entries).map_err(failing("write", &self.path))?;
+        }
         self.rows += rows;
         Ok(())
     }
@@ -224,7 +226,7 @@ mod tests {
         for row in rows {
             let mut entry = Vec::new();
             encode(&prediction(row), &mut entry);
-            file.append(&entry, 1).unwrap();
+            file.append(&[entry], 1).unwrap();
         }
         file.flush().unwrap();
     }

@@ -17,4 +17,4 @@ pub use answers::{AnswerFile, AnswerReader};
 pub use columns::AnswerColumns;
 pub use error::BatchError;
 pub use options::{BatchOptions, RefusalsAsked, MAX_COLUMN_PREFIX_BYTES, MAX_TOP_K};
-pub use run::{Watch, answer_rows};
+pub use run::{Asking, Watch, answer_rows};

@@ -30,22 +30,28 @@ pub trait Watch {
     fn is_cancelled(&self) -> bool;
 }
 
-/// Answers the rows of a data set that `answers` does not have yet, in order, on `threads`
-/// threads. Parts are opened one after the other, so that memory does not grow with the rows.
+/// Who is asked, and what.
+pub struct Asking<'a> {
+    pub model: &'a Model,
+    pub encoder: Option<&'a dyn Encoder>,
+    pub options: &'a BatchOptions,
+    pub threads: usize,
+}
+
+/// Answers the rows of a data set that `answers` does not have yet, in order. Parts are opened
+/// one after the other, so that memory does not grow with the rows.
 ///
 /// # Errors
 /// When a part cannot be read, the model cannot answer, the answers cannot be written, or the
 /// watch says to end.
 pub fn answer_rows(
-    model: &Model,
-    encoder: Option<&dyn Encoder>,
+    asking: &Asking<'_>,
     manifest: &Arc<Manifest>,
     store: &dyn PartStore,
-    options: &BatchOptions,
-    threads: usize,
     answers: &mut AnswerFile,
     watch: &dyn Watch,
 ) -> Result<(), BatchError> {
+    let Asking { model, encoder, options, threads } = *asking;
     options.check()?;
     let subset = options.subset(model)?;
     let asked = options.asked(subset.as_ref());
@@ -53,28 +59,25 @@ pub fn answer_rows(
     let pool = pool.map_err(|source| BatchError::Threads { source })?;
     let chunk_rows = if model.encoder().is_some() { ENCODED_CHUNK_ROWS } else { CHUNK_ROWS };
     let total = manifest.rows();
+    // Rows of the parts and batches before the one at hand.
     let mut passed = 0;
-    for part in 0..manifest.parts.len() {
-        let part_rows = manifest.parts[part].rows;
-        if passed + part_rows <= answers.rows() {
-            passed += part_rows;
+    for (at, part) in manifest.parts.iter().enumerate() {
+        if passed + part.rows <= answers.rows() {
+            passed += part.rows;
             continue;
         }
-        let dataset = Dataset::open_parts(Arc::clone(manifest), part..part + 1, store)?;
+        let dataset = Dataset::open_parts(Arc::clone(manifest), at..at + 1, store)?;
         for batch in dataset.iter() {
             let batch = batch?;
-            let done = (answers.rows() - passed).min(batch.len() as u64) as usize;
-            for first in (done..batch.len()).step_by(chunk_rows) {
+            let answered = answers.rows().saturating_sub(passed).min(batch.len() as u64);
+            for first in (answered as usize..batch.len()).step_by(chunk_rows) {
                 if watch.is_cancelled() {
                     return Err(BatchError::Cancelled);
                 }
                 let rows = first..(first + chunk_rows).min(batch.len());
                 let count = rows.len() as u64;
-                let entries = pool.install(|| answer(model, encoder, &batch, rows, &asked))?;
-                for entries in entries {
-                    answers.append(&entries, 0)?;
-                }
-                answers.append(&[], count)?;
+                let pieces = pool.install(|| answer(model, encoder, &batch, rows, &asked))?;
+                answers.append(&pieces, count)?;
                 watch.advance(answers, total)?;
             }
             passed += batch.len() as u64;

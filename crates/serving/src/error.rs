@@ -116,6 +116,18 @@ pub enum ServingError {
     VersionInUse { name: String, by: String },
     #[error("a fixed answer has at most {MAX_FIXED_LABELS} classes, and this one {found}")]
     TooManyFixedLabels { found: usize },
+    #[error(
+        "versions {} of the endpoint `{endpoint}` share its requests, and a job asks one",
+        numbers(versions)
+    )]
+    Shared { endpoint: String, versions: Vec<u32> },
+    #[error("the endpoint version `{name}` has a fixed answer, and no model to ask")]
+    NoModel { name: String },
+}
+
+fn numbers(versions: &[u32]) -> String {
+    let numbers: Vec<String> = versions.iter().map(u32::to_string).collect();
+    numbers.join(", ")
 }
 
 impl ServingError {
@@ -140,7 +152,10 @@ impl Explain for ServingError {
             Self::Unreadable { .. } => ErrorKind::DataLoss,
             Self::TopK { .. } | Self::Probability { .. } => ErrorKind::Invalid,
             Self::Busy { .. } => ErrorKind::Exhausted,
-            Self::EncoderMissing { .. } | Self::VersionInUse { .. } => ErrorKind::Conflict,
+            Self::EncoderMissing { .. } | Self::VersionInUse { .. } | Self::Shared { .. } => {
+                ErrorKind::Conflict
+            }
+            Self::NoModel { .. } => ErrorKind::Invalid,
             Self::Predict(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Encoder(error) => error.kind(),
@@ -167,6 +182,13 @@ impl Explain for ServingError {
             Self::Catalog(error) => error.hint(),
             Self::Routing(error) => error.hint(),
             Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
+            Self::Shared { endpoint, versions } => {
+                let version = versions.first().copied().unwrap_or(1);
+                Some(format!("name one, as in {endpoint}/{version}"))
+            }
+            Self::NoModel { .. } => {
+                Some("name a version that a model answers for, as in NAME/1".to_owned())
+            }
             Self::Unreadable { .. } => Some("restore a backup with `corral restore`".to_owned()),
             Self::TopK { .. }
             | Self::Probability { .. }

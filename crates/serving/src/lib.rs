@@ -11,6 +11,7 @@ mod canary;
 mod error;
 mod fixed;
 mod opened;
+mod pinned;
 mod predict;
 mod route;
 mod routing;
@@ -22,6 +23,7 @@ pub use corral_classifier::Refusals;
 pub use error::{RoutingError, ServingError};
 pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use opened::Opened;
+pub use pinned::Pinned;
 pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TOP_K, Question, Scored};
 pub use routing::{
     Canary, CanaryEnd, MAX_ALIASES, MAX_SHARES, Mirror, Routing, Selector, Share, SplitBy, Traffic,

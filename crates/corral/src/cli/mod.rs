@@ -1,6 +1,7 @@
 //! The command line: what can be typed, one file a noun.
 
 mod admin;
+mod batch;
 mod dataset;
 mod doctor;
 mod encoder;
@@ -74,8 +75,8 @@ enum Command {
     /// Look at endpoints, lead their traffic, remove them
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
-    /// Ask an endpoint or a model file for predictions
-    Predict(predict::PredictArgs),
+    /// Ask an endpoint or a model file for predictions of texts, files or data sets
+    Predict(Box<predict::PredictArgs>),
     /// Install and list sentence encoders
     #[command(subcommand)]
     Encoder(encoder::EncoderCommand),
@@ -184,7 +185,7 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Model(command) => model::run(command, context).await,
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,
-        Command::Predict(args) => predict::run(args, context).await,
+        Command::Predict(args) => predict::run(*args, context).await,
         Command::Encoder(command) => encoder::run(command, context).await,
         Command::Workspace(command) => admin::workspace(command, context).await,
         Command::Token(command) => admin::token(command, context).await,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod batch;
 mod crash;
 mod end_to_end;
 mod endpoints;

@@ -71,6 +71,17 @@ impl ExportFormat {
         })
     }
 
+    /// Refuses more rows than a file of this format holds.
+    ///
+    /// # Errors
+    /// When there are more.
+    pub fn check_rows(self, rows: u64) -> Result<(), ExportError> {
+        match self {
+            Self::Xlsx => xlsx::check_rows(rows),
+            Self::Csv | Self::Jsonl | Self::Parquet | Self::Arrow => Ok(()),
+        }
+    }
+
     /// The media type of an exported file.
     pub const fn media_type(self) -> &'static str {
         match self {

@@ -71,15 +71,20 @@ const SHEET_HEAD: &str = concat!(
 );
 const SHEET_FOOT: &str = "</sheetData></worksheet>";
 
+/// Refuses more rows than a sheet has below its head.
+pub(super) fn check_rows(rows: u64) -> Result<(), ExportError> {
+    let limit = MAX_SHEET_ROWS - 1;
+    if rows > limit { Err(ExportError::TooManyRows { rows, limit }) } else { Ok(()) }
+}
+
 pub(super) fn write(
     dataset: &Dataset,
     beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
-    let (rows, limit) = (dataset.rows(), MAX_SHEET_ROWS - 1);
-    if selection.split.is_none() && rows > limit {
-        return Err(ExportError::TooManyRows { rows, limit });
+    if selection.split.is_none() {
+        check_rows(dataset.rows())?;
     }
     let failed = |source| ExportError::Write { source };
     let mut archive = ZipWriter::new_stream(BufWriter::new(writer));
@@ -124,9 +129,7 @@ pub(super) fn write(
         }
         out.write_all(b"</row>")
     })?;
-    if rows > limit {
-        return Err(ExportError::TooManyRows { rows, limit });
-    }
+    check_rows(rows)?;
     archive.write_all(SHEET_FOOT.as_bytes()).map_err(failed)?;
     let written = archive.finish().map_err(|error| failed(error.into()))?;
     written.into_inner().flush().map_err(failed)?;

@@ -4,6 +4,7 @@
 //! strings here; times are RFC 3339 in UTC; sizes are bytes.
 
 mod admin;
+mod batch;
 mod datasets;
 mod endpoints;
 mod error;
@@ -14,6 +15,7 @@ mod predictions;
 mod taxonomies;
 
 pub use admin::*;
+pub use batch::*;
 pub use datasets::*;
 pub use endpoints::*;
 pub use error::*;

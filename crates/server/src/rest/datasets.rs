@@ -141,8 +141,13 @@ fn internal(doing: &str, error: &io::Error) -> ApiError {
 }
 
 fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
+    let unnamed = match query.roles.as_deref() {
+        None | Some("usual") => ColumnChoice::Detect,
+        Some("text") => ColumnChoice::Absent,
+        Some(other) => return Err(invalid(format!("`roles` is usual or text, not `{other}`"))),
+    };
     let column =
-        |choice: &Option<String>| choice.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named);
+        |choice: &Option<String>| choice.clone().map_or(unnamed.clone(), ColumnChoice::Named);
     let format = match query.format.as_deref() {
         Some("text") => Some("lines"),
         other => other,

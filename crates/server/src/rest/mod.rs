@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod backup;
+mod batch;
 mod datasets;
 mod endpoints;
 mod health;
@@ -37,6 +38,7 @@ pub const MAX_BODY_BYTES: usize = 32 << 20;
 pub fn router(app: App) -> Router {
     let posts_that_create = Router::new()
         .route("/v1/train", post(train::train))
+        .route("/v1/predict", post(batch::predict))
         .route("/v1/jobs/probe", post(jobs::probe))
         .route("/v1/workspaces", post(admin::create_workspace))
         .route("/v1/tokens", post(admin::create_token))
@@ -72,6 +74,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}/logs", get(jobs::logs))
         .route("/v1/jobs/{id}/events", get(jobs::events))
         .route("/v1/jobs/{id}/runs", get(jobs::runs))
+        .route("/v1/jobs/{id}/outputs/{name}", get(jobs::output))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/finish", post(jobs::finish))
         .route("/v1/models", get(models::list))

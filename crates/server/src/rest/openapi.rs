@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train};
+use super::{admin, backup, batch, datasets, endpoints, jobs, models, taxonomies, train};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,11 +33,13 @@ use super::{admin, backup, datasets, endpoints, jobs, models, taxonomies, train}
         taxonomies::matches,
         taxonomies::remove,
         train::train,
+        batch::predict,
         jobs::list,
         jobs::show,
         jobs::logs,
         jobs::events,
         jobs::runs,
+        jobs::output,
         jobs::cancel,
         jobs::finish,
         jobs::probe,
