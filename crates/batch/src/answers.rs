@@ -212,7 +212,8 @@ mod tests {
     use super::*;
 
     fn prediction(row: u32) -> Prediction {
-        let ranked = |class| Ranked { class, probability: 0.5 / (class as f32 + 1.0), chosen: class == 0 };
+        let ranked =
+            |class| Ranked { class, probability: 0.5 / (class as f32 + 1.0), chosen: class == 0 };
         Prediction {
             ranked: (0..row % 4).map(ranked).collect(),
             path: Vec::new(),

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, Float64Builder, LargeStringBuilder};
 use arrow_array::ArrayRef;
+use arrow_array::builder::{BooleanBuilder, Float64Builder, LargeStringBuilder};
 use corral_classifier::{Link, Model, Prediction, Ranked};
 use corral_data::{Batch, Beside, Column, ColumnType, Manifest, TextName, text_column_name};
 
@@ -173,9 +173,7 @@ impl Builder {
             },
             Self::Numbers(builder) => builder.append_option(match field {
                 Field::Confidence(rank) => at(rank).map(probability),
-                Field::RefusalScore => {
-                    prediction.refusal.map(|verdict| as_written(verdict.score))
-                }
+                Field::RefusalScore => prediction.refusal.map(|verdict| as_written(verdict.score)),
                 _ => prediction.backed_off.as_ref().map(probability),
             }),
             Self::Truths(builder) => {

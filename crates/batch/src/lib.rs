@@ -16,5 +16,5 @@ mod run;
 pub use answers::{AnswerFile, AnswerReader};
 pub use columns::AnswerColumns;
 pub use error::BatchError;
-pub use options::{BatchOptions, RefusalsAsked, MAX_COLUMN_PREFIX_BYTES, MAX_TOP_K};
+pub use options::{BatchOptions, MAX_COLUMN_PREFIX_BYTES, MAX_TOP_K, RefusalsAsked};
 pub use run::{Asking, Watch, answer_rows};

@@ -6,7 +6,9 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corral_batch::{AnswerColumns, AnswerFile, AnswerReader, Asking, BatchError, Watch, answer_rows};
+use corral_batch::{
+    AnswerColumns, AnswerFile, AnswerReader, Asking, BatchError, Watch, answer_rows,
+};
 use corral_classifier::{Encoder, Model};
 use corral_data::{Dataset, ExportOptions, Manifest, TextName, export_with};
 use corral_encoder::MiniLm;
@@ -18,7 +20,7 @@ use serde_json::json;
 use crate::job_inputs::{Inputs, read};
 
 /// How often the answers so far are kept: what a kill costs at most, beside the next limit.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// Keeping them may take a twentieth of the time: of many rows they are kept less often.
 const LEAST_WORK_PER_CHECKPOINT: u32 = 20;
 /// The part of the whole that answering is; the rest is writing.
@@ -34,8 +36,7 @@ impl JobHandler for BatchJob {
         let format = payload.output.format().ok_or_else(|| {
             JobFailure::permanent("this worker cannot write the format that is asked for")
         })?;
-        let manifest =
-            Arc::new(Manifest::parse(&read(context.input_path(payload.manifest)?)?)?);
+        let manifest = Arc::new(Manifest::parse(&read(context.input_path(payload.manifest)?)?)?);
         let model = Model::open(context.input_path(payload.file)?)?;
         let encoder = match payload.encoder {
             None => None,

@@ -33,8 +33,8 @@ pub use export::{
 pub use import::{
     ColumnChoice, ColumnSelection, Compression, FileReport, Format, Header, ImportError,
     ImportOptions, ImportProgress, ImportReport, Imported, LabelArityChoice, NoProgress, OnError,
-    Position, Problem, ProblemReason, ProblemSummary, Progress, QuoteChoice, Source, TextEncoding,
-    import,
+    Position, Problem, ProblemReason, ProblemSummary, Progress, QuoteChoice, RoleNames, Source,
+    TextEncoding, import,
 };
 pub use ipc_writer::WriteError;
 pub use limits::Limits;

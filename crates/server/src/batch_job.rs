@@ -9,7 +9,7 @@ use corral_batch::{AnswerColumns, BatchOptions};
 use corral_classifier::Model;
 use corral_data::{
     ColumnChoice, ExportFormat, ImportOptions, LABEL_COLUMN, LayerKind, Manifest, NoProgress,
-    SHARES_COLUMN, SPLIT_COLUMN, Source, TextName, WEIGHT_COLUMN, text_column_name,
+    RoleNames, SHARES_COLUMN, SPLIT_COLUMN, Source, TextName, WEIGHT_COLUMN, text_column_name,
 };
 use corral_datasets::{Datasets, DatasetsError, ImportMode, OpenSet};
 use corral_jobs::{CompletionError, FinishedWork, JobRequest};
@@ -204,6 +204,7 @@ fn import_options(manifest: &Manifest) -> ImportOptions {
         shares: role(SHARES_COLUMN, manifest.has_shares()),
         split: role(SPLIT_COLUMN, !manifest.splits.is_empty()),
         weight: role(WEIGHT_COLUMN, manifest.layer(LayerKind::Weight).is_some()),
+        role_names: RoleNames::Free,
         ..ImportOptions::default()
     }
 }

@@ -46,9 +46,7 @@ impl Serving {
                 file: *file,
                 encoder: *encoder,
             }),
-            Serves::Fixed(_) => {
-                Err(ServingError::NoModel { name: format!("{endpoint}/{number}") })
-            }
+            Serves::Fixed(_) => Err(ServingError::NoModel { name: format!("{endpoint}/{number}") }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -11,9 +12,10 @@ use serde_json::{Value, json};
 use super::report::Figure;
 use super::{REPETITIONS, build, data, root};
 
-/// A server that is ended with the value.
-struct Server {
+/// A server of its own on a fresh data directory, ended with the value.
+pub(super) struct Server {
     process: Child,
+    url: String,
     address: String,
 }
 
@@ -24,55 +26,65 @@ impl Drop for Server {
     }
 }
 
-pub fn run() -> anyhow::Result<Vec<Figure>> {
-    build(&["--package", "corral"])?;
-    let binary = root().join("target/release/corral");
-    let scratch = tempfile::tempdir_in(root().join("target"))?;
-    let mut process = Command::new(&binary)
-        .args(["up", "--no-auth", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(scratch.path().join("data"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut lines = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
-    let url = lines.next().context("corral up said nothing")??;
-    let url = url.rsplit(' ').next().unwrap_or_default().to_owned();
-    let address = url.strip_prefix("http://").context("an http address")?.to_owned();
-    let server = Server { process, address };
+impl Server {
+    /// Starts one that keeps its files below `scratch`.
+    pub(super) fn start(scratch: &Path) -> anyhow::Result<Self> {
+        build(&["--package", "corral"])?;
+        let mut process = Command::new(binary())
+            .args(["up", "--no-auth", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(scratch.join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let output = process.stdout.take().context("its output is piped")?;
+        let line = BufReader::new(output).lines().next().context("corral up said nothing")??;
+        let url = line.rsplit(' ').next().unwrap_or_default().to_owned();
+        let address = url.strip_prefix("http://").context("an http address")?.to_owned();
+        Ok(Self { process, url, address })
+    }
 
-    let corral = |arguments: &[&str]| -> anyhow::Result<()> {
-        let status = Command::new(&binary)
-            .args(arguments)
-            .env("CORRAL_URL", &url)
-            .stdout(Stdio::null())
-            .status()?;
+    /// The command line, asking this server.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("CORRAL_URL", &self.url);
+        command
+    }
+
+    pub(super) fn corral(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let status = self.command(arguments).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "corral {arguments:?} failed");
         Ok(())
-    };
-    let folder = data()?.join("banking77");
-    let (train, test) = (folder.join("train.jsonl"), folder.join("test.jsonl"));
-    corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
-    corral(&[
-        "train",
-        "banking",
-        "--dataset",
-        "banking",
-        "--encoder",
-        "none",
-        "--trials",
-        "1",
-        "--wait",
-    ])?;
-    corral(&["deploy", "banking", "--name", "banking"])?;
+    }
 
-    let file = std::fs::read_to_string(&test)?;
-    let texts: Vec<String> = file
-        .lines()
-        .filter_map(|line| {
-            let row: Value = serde_json::from_str(line).ok()?;
-            Some(row["text"].as_str()?.to_owned())
-        })
-        .collect();
+    /// Trains one lexical model on Banking77 and deploys it as `banking`.
+    pub(super) fn deploy_banking(&self) -> anyhow::Result<()> {
+        let train = data()?.join("banking77/train.jsonl");
+        self.corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
+        let search = ["train", "banking", "--dataset", "banking", "--encoder", "none"];
+        self.corral(&[&search[..], &["--trials", "1", "--wait"]].concat())?;
+        self.corral(&["deploy", "banking", "--name", "banking"])
+    }
+}
+
+fn binary() -> PathBuf {
+    root().join("target/release/corral")
+}
+
+/// The texts of Banking77's test split.
+pub(super) fn banking_texts() -> anyhow::Result<Vec<String>> {
+    let file = std::fs::read_to_string(data()?.join("banking77/test.jsonl"))?;
+    let text = |line: &str| {
+        let row: Value = serde_json::from_str(line).ok()?;
+        Some(row["text"].as_str()?.to_owned())
+    };
+    Ok(file.lines().filter_map(text).collect())
+}
+
+pub fn run() -> anyhow::Result<Vec<Figure>> {
+    let scratch = tempfile::tempdir_in(root().join("target"))?;
+    let server = Server::start(scratch.path())?;
+    server.deploy_banking()?;
+    let texts = banking_texts()?;
     let (mut medians, mut tails, mut own_share) = (Vec::new(), Vec::new(), Vec::new());
     // Each repetition is a connection of its own over all texts, each once.
     for _ in 0..REPETITIONS {

@@ -4,6 +4,7 @@
 //! where it has one, and reports medians with the spread. The result goes as JSON to
 //! `bench/results/NAME.json` and as a table into `docs/benchmarks.md`.
 
+mod batch;
 mod embedding;
 mod http;
 mod import;
@@ -34,6 +35,7 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("embedding", "embedding of Banking77's texts on two cores", |_| embedding::run()),
     ("open", "a model of 80 MB opened, and its first answer", |_| open::run()),
     ("http", "one lexical prediction over HTTP", |_| http::run()),
+    ("batch", "a million rows predicted from file to file", |_| batch::run()),
     ("kills", "2,000 random kills under load", |_| kills::run()),
     ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
     ("quality", "accuracy of the default search, cross-validated", |selection| {

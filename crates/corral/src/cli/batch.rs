@@ -65,11 +65,7 @@ impl BatchArgs {
 }
 
 /// Runs a batch to its end, or goes on with one that was begun.
-pub async fn run(
-    args: &BatchArgs,
-    request: BatchRequest,
-    context: &Context,
-) -> anyhow::Result<()> {
+pub async fn run(args: &BatchArgs, request: BatchRequest, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
     let mut request = request;
     request.column_prefix.clone_from(&args.column_prefix);
@@ -115,7 +111,10 @@ pub async fn run(
         note.as_ref().map(Note::remove).transpose()?;
     }
     let job = submitted?;
-    eprintln!("corral: batch {}; it goes on if this command ends, and so does the command, run again", job.id);
+    eprintln!(
+        "corral: batch {}; it goes on if this command ends, and so does the command, run again",
+        job.id
+    );
     let ended = wait_with_progress(&client, &job.id).await;
     if let Err(error) = ended {
         // A job that ended badly is not to be found again; one that cannot be asked is.
@@ -284,8 +283,7 @@ impl Note {
     }
 
     fn remove(&self) -> anyhow::Result<()> {
-        std::fs::remove_file(&self.path)
-            .with_context(|| format!("remove {}", self.path.display()))
+        std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))
     }
 }
 

@@ -277,7 +277,11 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub async fn open(split: Option<String>, path: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+    pub async fn open(
+        split: Option<String>,
+        path: &Path,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Self> {
         let file = tokio::fs::File::open(path).await.map_err(|error| {
             refusal(Failure::new(ErrorKind::NotFound, format!("open {}: {error}", path.display())))
         })?;

@@ -39,8 +39,7 @@ fn every_row_of_a_file_comes_back_in_order_with_its_answer() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(rows.len(), 90);
-    let texts: Vec<&str> =
-        rows.iter().map(|row| row["what was said"].as_str().unwrap()).collect();
+    let texts: Vec<&str> = rows.iter().map(|row| row["what was said"].as_str().unwrap()).collect();
     let asked = corral.json(&[&["predict", "support", "-k", "2"], &texts[..]].concat());
     for (at, row) in rows.iter().enumerate() {
         let labels = &asked["predictions"][at]["labels"];
@@ -60,8 +59,12 @@ fn every_row_of_a_file_comes_back_in_order_with_its_answer() {
         corral.run(&["dataset", "import", &name, &out, "--text", "what was said"]);
         let head = corral.json(&["dataset", "head", &name, "-n", "90"]);
         for (row, again) in rows.iter().zip(head["rows"].as_array().unwrap()) {
-            for column in ["ticket", "urgent", "predicted_label", "confidence", "confidence_2"] {
+            for column in ["ticket", "urgent", "predicted_label"] {
                 assert_eq!(again[column], row[column], "{column} of {format}");
+            }
+            // A sheet has one kind of number: 1.0 is 1 there.
+            for column in ["confidence", "confidence_2"] {
+                assert_eq!(again[column].as_f64(), row[column].as_f64(), "{column} of {format}");
             }
         }
     }
@@ -155,14 +158,15 @@ fn what_cannot_be_is_said_clearly() {
 
 #[test]
 fn a_batch_goes_on_whatever_is_killed_and_loses_and_doubles_no_row() {
-    const ROWS: usize = 200_000;
+    const ROWS: usize = 400_000;
     let corral = Corral::start();
     corral.deploy_support();
     let folder = tempfile::tempdir().unwrap();
     let input = path_of(&folder, "in.csv");
     write_tickets(Path::new(&input), ROWS);
     let (whole, killed) = (path_of(&folder, "whole.csv"), path_of(&folder, "killed.csv"));
-    let ask = ["predict", "support", "--file", &input, "--text", "what was said", "--json", "--out"];
+    let ask =
+        ["predict", "support", "--file", &input, "--text", "what was said", "--json", "--out"];
     let undisturbed: Value =
         serde_json::from_str(&corral.run(&[&ask[..], &[&whole]].concat())).unwrap();
     assert_eq!(undisturbed["resumed_from"], 0);

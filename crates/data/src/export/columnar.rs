@@ -14,10 +14,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::{Beside, ExportError, ExportFormat, Selection};
 use crate::dataset::{Batch, Dataset};
-use crate::manifest::{
-    Column, ColumnType, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN,
-    WEIGHT_COLUMN,
-};
+use crate::manifest::{Column, ColumnType, LabelArity, ROW_ID_COLUMN};
 
 pub(super) fn write_parquet(
     dataset: &Dataset,
@@ -88,24 +85,24 @@ fn export_schema(dataset: &Dataset, beside: &[Column], selection: &Selection) ->
         fields.push(Field::new(ROW_ID_COLUMN, DataType::UInt64, false));
     }
     fields.push(Field::new(&selection.text_name, DataType::LargeUtf8, false));
-    if selection.labels {
+    if let Some(name) = &selection.labels {
         let label = match manifest.labels.arity {
             LabelArity::Single => DataType::LargeUtf8,
             LabelArity::Multi => {
                 DataType::List(Arc::new(Field::new_list_field(DataType::LargeUtf8, true)))
             }
         };
-        fields.push(Field::new(LABEL_COLUMN, label, true));
+        fields.push(Field::new(name, label, true));
     }
-    if selection.shares {
+    if let Some(name) = &selection.shares {
         let shares = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-        fields.push(Field::new(SHARES_COLUMN, shares, true));
+        fields.push(Field::new(name, shares, true));
     }
-    if selection.splits {
-        fields.push(Field::new(SPLIT_COLUMN, DataType::LargeUtf8, true));
+    if let Some(name) = &selection.splits {
+        fields.push(Field::new(name, DataType::LargeUtf8, true));
     }
-    if selection.weights {
-        fields.push(Field::new(WEIGHT_COLUMN, DataType::Float32, true));
+    if let Some(name) = &selection.weights {
+        fields.push(Field::new(name, DataType::Float32, true));
     }
     for column in manifest.schema.columns.iter().chain(beside) {
         fields.push(Field::new(&column.name, data_type(column.column_type), true));
@@ -131,7 +128,7 @@ fn arrays(dataset: &Dataset, selection: &Selection, batch: &Batch) -> Vec<ArrayR
         arrays.push(Arc::new(UInt64Array::from(batch.row_ids().to_vec())));
     }
     arrays.push(Arc::new(batch.texts().clone()));
-    if selection.labels {
+    if selection.labels.is_some() {
         arrays.push(match manifest.labels.arity {
             LabelArity::Single => {
                 let mut builder = LargeStringBuilder::new();
@@ -149,7 +146,7 @@ fn arrays(dataset: &Dataset, selection: &Selection, batch: &Batch) -> Vec<ArrayR
             }
         });
     }
-    if selection.shares {
+    if selection.shares.is_some() {
         let mut builder = ListBuilder::new(Float32Builder::new());
         for row in 0..batch.len() {
             builder.values().append_slice(batch.shares(row).unwrap_or_default());
@@ -157,7 +154,7 @@ fn arrays(dataset: &Dataset, selection: &Selection, batch: &Batch) -> Vec<ArrayR
         }
         arrays.push(Arc::new(builder.finish()));
     }
-    if selection.splits {
+    if selection.splits.is_some() {
         let mut builder = LargeStringBuilder::new();
         for row in 0..batch.len() {
             let split = batch.split(row).map(|code| manifest.splits[usize::from(code)].as_str());
@@ -165,7 +162,7 @@ fn arrays(dataset: &Dataset, selection: &Selection, batch: &Batch) -> Vec<ArrayR
         }
         arrays.push(Arc::new(builder.finish()));
     }
-    if selection.weights {
+    if selection.weights.is_some() {
         let weights = (0..batch.len()).map(|row| batch.weight(row));
         arrays.push(Arc::new(Float32Array::from_iter(weights)));
     }

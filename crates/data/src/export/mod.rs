@@ -105,7 +105,9 @@ impl FromStr for ExportFormat {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|format| format.as_str() == text).ok_or_else(|| {
-            format!("`{text}` is not an export format; they are csv, jsonl, parquet, arrow and xlsx")
+            format!(
+                "`{text}` is not an export format; they are csv, jsonl, parquet, arrow and xlsx"
+            )
         })
     }
 }
@@ -267,10 +269,11 @@ struct Selection {
     split: Option<u16>,
     row_ids: bool,
     text_name: String,
-    labels: bool,
-    shares: bool,
-    splits: bool,
-    weights: bool,
+    /// What the columns of roles are called, where the version has them.
+    labels: Option<String>,
+    shares: Option<String>,
+    splits: Option<String>,
+    weights: Option<String>,
 }
 
 impl Selection {
@@ -282,14 +285,19 @@ impl Selection {
                 splits: manifest.splits.clone(),
             })
         };
+        let is_taken = |name: &str| manifest.schema.columns.iter().any(|it| it.name == name);
+        let name = |usual: &str, is_there: bool| {
+            let free = if is_taken(usual) { format!("row_{usual}") } else { usual.to_owned() };
+            is_there.then_some(free)
+        };
         Ok(Self {
             split: options.split.as_ref().map(code).transpose()?,
             row_ids: options.row_ids == RowIds::Include,
             text_name: text_column_name(manifest, options.text_name).to_owned(),
-            labels: !manifest.labels.names.is_empty(),
-            shares: manifest.has_shares(),
-            splits: !manifest.splits.is_empty(),
-            weights: manifest.layer(LayerKind::Weight).is_some(),
+            labels: name(LABEL_COLUMN, !manifest.labels.names.is_empty()),
+            shares: name(SHARES_COLUMN, manifest.has_shares()),
+            splits: name(SPLIT_COLUMN, !manifest.splits.is_empty()),
+            weights: name(WEIGHT_COLUMN, manifest.layer(LayerKind::Weight).is_some()),
         })
     }
 

@@ -7,9 +7,7 @@ use memchr::{memchr2, memchr3};
 
 use super::{Beside, ExportError, Selection};
 use crate::dataset::{Batch, Dataset, Value, value_at};
-use crate::manifest::{
-    Column, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, WEIGHT_COLUMN,
-};
+use crate::manifest::{Column, LabelArity, ROW_ID_COLUMN};
 
 /// What is gathered before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -119,10 +117,8 @@ pub(super) fn column_names(
     let mut names = Vec::new();
     names.extend(selection.row_ids.then(|| ROW_ID_COLUMN.to_owned()));
     names.push(selection.text_name.clone());
-    names.extend(selection.labels.then(|| LABEL_COLUMN.to_owned()));
-    names.extend(selection.shares.then(|| SHARES_COLUMN.to_owned()));
-    names.extend(selection.splits.then(|| SPLIT_COLUMN.to_owned()));
-    names.extend(selection.weights.then(|| WEIGHT_COLUMN.to_owned()));
+    let Selection { labels, shares, splits, weights, .. } = selection;
+    names.extend([labels, shares, splits, weights].into_iter().flatten().cloned());
     let further = dataset.manifest().schema.columns.iter().chain(beside);
     names.extend(further.map(|column| column.name.clone()));
     names
@@ -153,10 +149,10 @@ impl<'a> ExportRow<'a> {
         let fixed = [
             (self.selection.row_ids, Self::row_id as fn(&Self) -> ExportCell<'a>),
             (true, Self::text),
-            (self.selection.labels, Self::label),
-            (self.selection.shares, Self::shares),
-            (self.selection.splits, Self::split),
-            (self.selection.weights, Self::weight),
+            (self.selection.labels.is_some(), Self::label),
+            (self.selection.shares.is_some(), Self::shares),
+            (self.selection.splits.is_some(), Self::split),
+            (self.selection.weights.is_some(), Self::weight),
         ];
         for (present, cell) in fixed {
             match (present, column) {

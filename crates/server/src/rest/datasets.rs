@@ -10,8 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use corral_data::{
     ColumnChoice, Compression, DrawFrom, DrawSplits, ExportFormat, ExportOptions, FileReport,
-    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, SHARES_COLUMN, Source, Value,
-    WEIGHT_COLUMN,
+    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, RoleNames, SHARES_COLUMN,
+    Source, Value, WEIGHT_COLUMN,
 };
 use corral_datasets::{Datasets, ImportMode, ImportedSet, OpenSet};
 use corral_types::{Caller, ErrorKind, Failure};
@@ -169,6 +169,10 @@ fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
         split: column(&query.split),
         weight: column(&query.weight),
         shares: column(&query.shares),
+        role_names: match unnamed {
+            ColumnChoice::Absent => RoleNames::Free,
+            _ => RoleNames::Reserved,
+        },
         label_separator: query.label_separator.clone(),
         on_error: match query.on_error.as_deref() {
             None | Some("fail") => OnError::Fail,
