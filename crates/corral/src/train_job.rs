@@ -69,7 +69,10 @@ impl JobHandler for TrainJob {
             error => error.into(),
         })?;
         Ok(JobOutput {
-            result: json!({"model": outcome.model_hash.to_string()}),
+            result: json!({
+                "model": outcome.model_hash.to_string(),
+                "code": env!("CARGO_PKG_VERSION"),
+            }),
             outputs: vec![
                 (MODEL_OUTPUT.to_owned(), outcome.model_path),
                 (REPORT_OUTPUT.to_owned(), outcome.report_path),

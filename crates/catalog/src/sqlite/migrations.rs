@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4372_726c;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// All steps, in order. One that was released is never changed.
-pub(super) const ALL: [Migration; 3] = [first, model_reports, endpoint_versions];
+pub(super) const ALL: [Migration; 4] = [first, model_reports, endpoint_versions, model_notes];
 
 /// The format version that this code reads and writes (SQLite's `user_version`).
 pub const FORMAT_VERSION: u32 = ALL.len() as u32;
@@ -40,6 +40,11 @@ fn model_reports(connection: &Connection) -> rusqlite::Result<()> {
 /// Endpoints get versions that never change, and a routing.
 fn endpoint_versions(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(include_str!("endpoint_versions.sql"))
+}
+
+/// Model versions name the code that trained them, and people note tags and metrics of them.
+fn model_notes(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("model_notes.sql"))
 }
 
 /// Brings the file to the version after the last step, each step in a transaction of its own.

@@ -11,6 +11,7 @@ mod job;
 mod model;
 mod predict;
 mod processes;
+mod registry;
 mod run;
 mod taxonomy;
 mod train;
@@ -67,7 +68,7 @@ enum Command {
     /// Look at and compare the trials of searches
     #[command(subcommand)]
     Run(run::RunCommand),
-    /// Look at, export and import models
+    /// Look at, tag, compare, export and import models
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// Make a model, or a fixed answer, an endpoint's next version

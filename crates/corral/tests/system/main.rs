@@ -12,5 +12,6 @@ mod inference;
 mod jobs;
 mod lines;
 mod python;
+mod registry;
 mod search;
 mod support;

@@ -12,6 +12,7 @@ mod jobs;
 mod lines;
 mod models;
 mod openapi;
+mod registry;
 mod split_lines;
 mod taxonomies;
 mod train;
@@ -24,7 +25,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use corral_types::{ErrorKind, Failure};
 
 use crate::encoding;
@@ -81,6 +82,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/models/{name}", get(models::show))
         .route("/v1/models/{name}", delete(models::remove))
         .route("/v1/models/{name}/export", get(models::export))
+        .route("/v1/models/{name}/notes", patch(models::note))
         .route("/v1/models/{name}/report", get(models::report))
         .route("/v1/models/{name}/report.html", get(models::report_page))
         .route("/v1/encoders", get(models::list_encoders))
