@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod data_dir;
 mod failure;
+mod hub;
 mod job_inputs;
 mod output;
 mod supervisor;

@@ -7,6 +7,7 @@ mod doctor;
 mod encoder;
 mod endpoint;
 mod events;
+mod hub;
 mod job;
 mod model;
 mod predict;
@@ -78,6 +79,9 @@ enum Command {
     Endpoint(endpoint::EndpointCommand),
     /// Ask an endpoint or a model file for predictions of texts, files or data sets
     Predict(Box<predict::PredictArgs>),
+    /// Install ready classifiers made from public facts
+    #[command(subcommand)]
+    Hub(hub::HubCommand),
     /// Install and list sentence encoders
     #[command(subcommand)]
     Encoder(encoder::EncoderCommand),
@@ -187,6 +191,7 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,
         Command::Predict(args) => predict::run(*args, context).await,
+        Command::Hub(command) => hub::run(command, context).await,
         Command::Encoder(command) => encoder::run(command, context).await,
         Command::Workspace(command) => admin::workspace(command, context).await,
         Command::Token(command) => admin::token(command, context).await,

@@ -8,6 +8,7 @@ mod end_to_end;
 mod endpoints;
 mod formats;
 mod http;
+mod hub;
 mod inference;
 mod jobs;
 mod lines;

@@ -71,6 +71,9 @@ pub struct ModelDetail {
     /// Where it comes from: the search's job, the data set and taxonomy versions by id and by
     /// name, the version of the code; and the endpoints that serve it.
     pub lineage: Value,
+    /// What the model's file tells of its origin, such as a `data_card`.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
     pub versions: Vec<u32>,
 }
 

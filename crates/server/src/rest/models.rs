@@ -349,6 +349,7 @@ async fn detail(
         metrics: registry::metrics(&version, &notes),
         tags: registry::tags_of(&notes, version.number),
         lineage,
+        metadata: info.metadata,
         versions: versions
             .iter()
             .filter(|version| version.removed.is_none())
