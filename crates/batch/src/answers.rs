@@ -218,7 +218,7 @@ mod tests {
             ranked: (0..row % 4).map(ranked).collect(),
             path: Vec::new(),
             backed_off: (row % 2 == 1).then(|| ranked(row)),
-            refusal: (row % 3 != 0)
+            refusal: (!row.is_multiple_of(3))
                 .then_some(RefusalVerdict { score: 0.25, is_refused: row % 3 == 1 }),
         }
     }

@@ -23,7 +23,7 @@ use super::Context;
 use super::dataset::Upload;
 use super::events::wait_with_progress;
 use crate::client::Client;
-use crate::failure::refusal;
+use crate::failure::{kind_of, refusal};
 
 /// What the note's name adds to that of the file.
 const NOTE_SUFFIX: &str = ".corral-batch";
@@ -65,9 +65,42 @@ impl BatchArgs {
 }
 
 /// Runs a batch to its end, or goes on with one that was begun.
-pub async fn run(args: &BatchArgs, request: BatchRequest, context: &Context) -> anyhow::Result<()> {
+pub async fn run(
+    args: &BatchArgs,
+    mut request: BatchRequest,
+    context: &Context,
+) -> anyhow::Result<()> {
     let client = context.client()?;
-    let mut request = request;
+    complete(&mut request, args)?;
+    // Asked before anything is uploaded: a wrong name shall cost nothing.
+    let endpoint = request.endpoint.split('/').next().unwrap_or_default();
+    client.send(client.get(&["v1", "endpoints", endpoint])).await?;
+    let note = match &args.out {
+        Some(out) => Some(Note::open(out, Asked::of(&request, args)?)?),
+        None => None,
+    };
+    let key = note.as_ref().map_or_else(new_key, |note| note.content.key.clone());
+    let scratch = args.file.as_ref().map(|_| format!("batch-{key}"));
+    let begun = begin(&client, args, request, &key, scratch.as_deref()).await;
+    let fetched = match begun {
+        Ok(job) => {
+            let fetched = fetch(&client, args, &job).await;
+            let is_over = fetched.is_ok() || has_failed(&client, &job).await;
+            fetched.map_err(|error| (is_over, error))
+        }
+        // What is refused is refused again; a server that is away comes back.
+        Err(error) => Err((!kind_of(&error).is_some_and(ErrorKind::is_retryable), error)),
+    };
+    if fetched.as_ref().map_or_else(|(is_over, _)| *is_over, |_| true) {
+        forget(&client, note.as_ref(), scratch.as_deref()).await?;
+    }
+    let result = fetched.map_err(|(_, error)| error)?;
+    context.output.show(&result, |result| describe(result, args));
+    Ok(())
+}
+
+/// Fills in what the command line says of a batch alone.
+fn complete(request: &mut BatchRequest, args: &BatchArgs) -> anyhow::Result<()> {
     request.column_prefix.clone_from(&args.column_prefix);
     request.to.clone_from(&args.to);
     let memory = args.memory.as_deref().map(parse_bytes).transpose();
@@ -75,70 +108,55 @@ pub async fn run(args: &BatchArgs, request: BatchRequest, context: &Context) -> 
     if request.endpoint.is_empty() {
         return Err(invalid("name the endpoint that is to answer: `corral predict ENDPOINT …`"));
     }
-    let note = match (&args.out, &args.to) {
+    if args.file.is_none() && args.dataset.is_none() {
+        return Err(invalid("say what is to be predicted: --file or --dataset"));
+    }
+    match (&args.out, &args.to) {
         (Some(out), None) => {
             let format = ExportFormat::of_file_name(&file_name(out)).map_err(invalid)?;
             request.format = Some(format.to_string());
-            Some(out)
+            Ok(())
         }
-        (None, Some(_)) => None,
-        _ => {
-            return Err(invalid(
-                "say where the answers go: a file by --out, or a data set by --to",
-            ));
+        (None, Some(_)) => Ok(()),
+        _ => Err(invalid("say where the answers go: a file by --out, or a data set by --to")),
+    }
+}
+
+/// Uploads and submits; whatever of it was done before is found done.
+async fn begin(
+    client: &Client,
+    args: &BatchArgs,
+    mut request: BatchRequest,
+    key: &str,
+    scratch: Option<&str>,
+) -> anyhow::Result<String> {
+    request.dataset = match (&args.file, &args.dataset, scratch) {
+        (Some(file), _, Some(name)) => {
+            upload(client, file, args.text.as_deref(), name).await?;
+            name.to_owned()
         }
+        (_, dataset, _) => dataset.clone().unwrap_or_default(),
     };
-    // Asked before anything is uploaded: a wrong name shall cost nothing.
-    let endpoint = request.endpoint.split('/').next().unwrap_or_default().to_owned();
-    client.send(client.get(&["v1", "endpoints", &endpoint])).await?;
-    let asked = Asked::of(&request, args)?;
-    let note = note.map(|out| Note::open(out, asked)).transpose()?;
-    let key = note.as_ref().map_or_else(new_key, |note| note.content.key.clone());
-    let scratch = match (&args.file, &args.dataset) {
-        (Some(file), _) => Some(upload(&client, file, args.text.as_deref(), &key).await?),
-        (None, Some(dataset)) => {
-            request.dataset.clone_from(dataset);
-            None
-        }
-        (None, None) => return Err(invalid("say what is to be predicted: --file or --dataset")),
-    };
-    if let Some(name) = &scratch {
-        request.dataset.clone_from(name);
-    }
-    let submitted = submit(&client, &request, &key).await;
-    if let (Err(_), Some(name)) = (&submitted, &scratch) {
-        remove_scratch(&client, name).await;
-        note.as_ref().map(Note::remove).transpose()?;
-    }
-    let job = submitted?;
-    eprintln!(
-        "corral: batch {}; it goes on if this command ends, and so does the command, run again",
-        job.id
-    );
-    let ended = wait_with_progress(&client, &job.id).await;
-    if let Err(error) = ended {
-        // A job that ended badly is not to be found again; one that cannot be asked is.
-        let state: anyhow::Result<JobDetail> =
-            client.json(client.get(&["v1", "jobs", &job.id])).await;
-        if state.is_ok_and(|job| job.ended.is_some()) {
-            note.as_ref().map(Note::remove).transpose()?;
-            if let Some(name) = &scratch {
-                remove_scratch(&client, name).await;
-            }
-        }
-        return Err(error);
-    }
-    let result = ended?.result.unwrap_or_default();
+    let post = client.post(&["v1", "predict"]).header("idempotency-key", key).json(&request);
+    let job: JobDetail = client.json(post).await?;
+    eprintln!("corral: batch {}; it goes on when this ends, and so does this, run again", job.id);
+    Ok(job.id)
+}
+
+/// Follows the job and fetches its file, if it makes one. What came of it is the answer.
+async fn fetch(client: &Client, args: &BatchArgs, job: &str) -> anyhow::Result<Value> {
+    let result = wait_with_progress(client, job).await?.result.unwrap_or_default();
     if let Some(out) = &args.out {
-        let output = client.get(&["v1", "jobs", &job.id, "outputs", PREDICTIONS_OUTPUT]);
+        let output = client.get(&["v1", "jobs", job, "outputs", PREDICTIONS_OUTPUT]);
         client.download(output, Some(out)).await?;
     }
-    if let Some(name) = &scratch {
-        remove_scratch(&client, name).await;
-    }
-    note.as_ref().map(Note::remove).transpose()?;
-    context.output.show(&result, |result| describe(result, args));
-    Ok(())
+    Ok(result)
+}
+
+/// Whether the job has come to an end without a result, so that it is not to be found again.
+async fn has_failed(client: &Client, job: &str) -> bool {
+    let detail: anyhow::Result<JobDetail> = client.json(client.get(&["v1", "jobs", job])).await;
+    detail.is_ok_and(|job| job.ended.is_some() && job.result.is_none())
 }
 
 fn describe(result: &Value, args: &BatchArgs) -> String {
@@ -158,17 +176,15 @@ fn describe(result: &Value, args: &BatchArgs) -> String {
     )
 }
 
-/// The file as a data set of its own, named by the key; one that was uploaded before is used.
+/// The file as a data set for the job alone, unless an earlier run has uploaded it.
 async fn upload(
     client: &Client,
     file: &Path,
     text: Option<&str>,
-    key: &str,
-) -> anyhow::Result<String> {
-    let name = format!("batch-{key}");
-    let there = client.send(client.get(&["v1", "datasets", &name])).await;
-    if there.is_ok() {
-        return Ok(name);
+    name: &str,
+) -> anyhow::Result<()> {
+    if client.send(client.get(&["v1", "datasets", name])).await.is_ok() {
+        return Ok(());
     }
     let Upload { file_name, bytes, body, .. } =
         Upload::open(None, file, &ProgressBar::hidden()).await?;
@@ -179,26 +195,25 @@ async fn upload(
         ..ImportQuery::default()
     };
     let request = client
-        .post(&["v1", "datasets", &name, "import"])
+        .post(&["v1", "datasets", name, "import"])
         .query(&query)
         .header(reqwest::header::CONTENT_LENGTH, bytes)
         .body(body);
     let _imported: ImportAnswer = client.json(request).await?;
-    Ok(name)
+    Ok(())
 }
 
-/// The data set that a file became is for the job alone. Where it cannot be removed it is in
-/// nobody's way, and `corral dataset rm` removes it.
-async fn remove_scratch(client: &Client, name: &str) {
-    let removed = client.send(client.request(Method::DELETE, &["v1", "datasets", name])).await;
-    if removed.is_err() {
-        eprintln!("corral: the data set {name}, made for this batch, was not removed");
+/// Removes what stood for a batch that is over: the data set that its file became, and the note.
+/// A data set that cannot be removed is in nobody's way, and `corral dataset rm` removes it.
+async fn forget(client: &Client, note: Option<&Note>, scratch: Option<&str>) -> anyhow::Result<()> {
+    if let Some(name) = scratch {
+        let removed = client.send(client.request(Method::DELETE, &["v1", "datasets", name])).await;
+        let is_there = |error: &anyhow::Error| kind_of(error) != Some(ErrorKind::NotFound);
+        if removed.is_err_and(|error| is_there(&error)) {
+            eprintln!("corral: the data set {name}, made for this batch, was not removed");
+        }
     }
-}
-
-async fn submit(client: &Client, request: &BatchRequest, key: &str) -> anyhow::Result<JobDetail> {
-    let post = client.post(&["v1", "predict"]).header("idempotency-key", key).json(request);
-    client.json(post).await
+    note.map_or(Ok(()), Note::remove)
 }
 
 /// What was asked, so that a note of something else is not taken for this.

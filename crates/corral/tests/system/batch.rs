@@ -134,6 +134,7 @@ fn what_cannot_be_is_said_clearly() {
     let with = |last: &'static str| [&file[..], &[last]].concat();
     // No column that looks like a text.
     check("support", &["--file", &input, "--out", &out], 2, &["text column", "ticket"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no note is left");
     check("suport", &[&file[..], &[&out]].concat(), 4, &["suport", "support"]);
     check("support/7", &[&file[..], &[&out]].concat(), 4, &["7"]);
     check("support", &with("out.pickle"), 2, &["`.pickle`", ".parquet"]);

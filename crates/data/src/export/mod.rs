@@ -253,7 +253,7 @@ pub fn export_with(
 }
 
 /// What the column of texts is called in an export with these options.
-pub fn text_column_name<'d>(dataset: &'d Manifest, text_name: TextName) -> &'d str {
+pub fn text_column_name(dataset: &Manifest, text_name: TextName) -> &str {
     let imported = dataset.schema.text_column.as_str();
     let roles = [LABEL_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, WEIGHT_COLUMN, ROW_ID_COLUMN];
     let is_taken = roles.contains(&imported)
