@@ -16,6 +16,9 @@ use super::{Beside, ExportError, ExportFormat, Selection};
 use crate::dataset::{Batch, Dataset};
 use crate::manifest::{Column, ColumnType, LabelArity, ROW_ID_COLUMN};
 
+/// Rows of a row group, which the writer gathers: two full batches.
+const ROW_GROUP_ROWS: usize = 131_072;
+
 pub(super) fn write_parquet(
     dataset: &Dataset,
     beside: &mut dyn Beside,
@@ -24,7 +27,10 @@ pub(super) fn write_parquet(
 ) -> Result<u64, ExportError> {
     let failed = |source| ExportError::Parquet { source };
     let zstd = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(zstd).build();
+    let properties = WriterProperties::builder()
+        .set_compression(zstd)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
     let schema = export_schema(dataset, beside.columns(), selection);
     let mut out = ArrowWriter::try_new(writer, schema, Some(properties)).map_err(failed)?;
     let rows = write_batches(dataset, beside, selection, ExportFormat::Parquet, &mut |batch| {
