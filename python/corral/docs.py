@@ -63,7 +63,10 @@ def sections() -> list[str]:
     for noun in ("Models", "Encoders", "Endpoints"):
         written += resource(noun)
     for title, names in (
-        ("Options", ["ImportOptions", "TrainOptions", "PredictOptions", "CanaryOptions"]),
+        (
+            "Options",
+            ["ImportOptions", "TrainOptions", "PredictOptions", "BatchOptions", "CanaryOptions"],
+        ),
         ("Tables", ["Table", "Runs", "Predictions"]),
     ):
         written += [f"## {title}", ""]

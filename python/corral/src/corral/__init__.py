@@ -27,7 +27,7 @@ from .errors import (
     UnavailableError,
     UnsupportedError,
 )
-from .options import CanaryOptions, ImportOptions, PredictOptions, TrainOptions
+from .options import BatchOptions, CanaryOptions, ImportOptions, PredictOptions, TrainOptions
 from .report import Report
 from .tables import Predictions, Runs, Table
 from .types import (
@@ -52,6 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BatchOptions",
     "CanaryOptions",
     "Class",
     "Client",
