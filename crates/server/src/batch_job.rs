@@ -28,7 +28,7 @@ pub const PREDICTIONS_OUTPUT: &str = "predictions";
 
 /// What a job process takes beside the model and the encoder: code, a chunk of rows with their
 /// answers, and what a writer of Parquet gathers before it writes.
-const BASE_MEMORY_BYTES: u64 = 384 * MIB;
+const BASE_MEMORY_BYTES: u64 = 256 * MIB;
 
 /// How often a batch may be cut off by the death of its process or worker: it goes on where the
 /// last checkpoint was, so that a further attempt costs little.

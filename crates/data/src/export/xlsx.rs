@@ -155,21 +155,34 @@ fn text_cell(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.write_all(b"<c t=\"inlineStr\"><is><t xml:space=\"preserve\">")?;
     let mut written = 0;
     for (at, c) in text.char_indices() {
-        let escaped = match c {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            // A parser would make it a line feed.
-            '\r' => "&#13;",
-            '\t' | '\n' => continue,
-            // XML has no word for these.
-            '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => "\u{fffd}",
-            _ => continue,
+        let plain = match c {
+            '&' | '<' | '>' => false,
+            '\t' | '\n' => true,
+            // XML has no word for these, or reads another; sheets write their number instead.
+            '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => false,
+            // Would be read as such a number.
+            '_' => !is_number_of_character(&text.as_bytes()[at..]),
+            _ => true,
         };
+        if plain {
+            continue;
+        }
         out.write_all(&text.as_bytes()[written..at])?;
-        out.write_all(escaped.as_bytes())?;
+        match c {
+            '&' => out.write_all(b"&amp;")?,
+            '<' => out.write_all(b"&lt;")?,
+            '>' => out.write_all(b"&gt;")?,
+            c => write!(out, "_x{:04X}_", u32::from(c))?,
+        }
         written = at + c.len_utf8();
     }
     out.write_all(&text.as_bytes()[written..])?;
     out.write_all(b"</t></is></c>")
+}
+
+/// Whether the text begins with the number of a character, as in `_x000D_`.
+fn is_number_of_character(text: &[u8]) -> bool {
+    text.get(..7).is_some_and(|head| {
+        head[1] == b'x' && head[6] == b'_' && head[2..6].iter().all(u8::is_ascii_hexdigit)
+    })
 }
