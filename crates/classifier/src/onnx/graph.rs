@@ -144,8 +144,8 @@ impl<'m> Graph<'m> {
         self.floats(&[], vec![value])
     }
 
-    pub fn ints(&mut self, values: Vec<i64>) -> Value {
-        self.constant(&[values.len()], INT64, Constant::Ints(values))
+    pub fn ints(&mut self, dims: &[usize], values: Vec<i64>) -> Value {
+        self.constant(dims, INT64, Constant::Ints(values))
     }
 
     /// The weights of some columns of features, one row each.

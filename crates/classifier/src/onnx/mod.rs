@@ -6,9 +6,8 @@
 //! [`Model::onnx_inputs`] does. Each lexicon is two inputs, the columns of a text's n-grams and
 //! their values, padded with zeros to the longest text's number; each view of an embedding is one.
 //!
-//! Linear heads and networks of two layers can be written. Neighbours and kernels keep rows of
-//! the training and compare by integers, local heads join tiers in their own way: models with
-//! such members are refused.
+//! Linear heads, networks of two layers and tiers of a taxonomy can be written. Neighbours and
+//! kernels keep rows of the training and compare by integers: models with such members are refused.
 
 mod graph;
 mod protobuf;
@@ -19,7 +18,7 @@ use corral_types::{ErrorKind, Explain, display_bytes};
 
 use crate::calibration::{Calibration, EXPONENT_RANGE, Link, SMALLEST_PROBABILITY, Tempering};
 use crate::encoder::{EmbeddingView, Embeddings};
-use crate::head::{Activation, Head, LinearHead};
+use crate::head::{Activation, Head, LinearHead, LocalHead};
 use crate::lexical::LexicalScratch;
 use crate::model::{MemberView, Model};
 use graph::{Attribute, Graph, Value};
@@ -54,9 +53,11 @@ impl Explain for OnnxError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Head { .. } => "models of linear heads and networks can be written: train with \
-                                  `--members 1`, or with `--candidates` of such learners"
-                .to_owned(),
+            Self::Head { .. } => {
+                "models of linear heads, networks and tiers can be written: train \
+                                  with `--members 1`, or with `--candidates` of such learners"
+                    .to_owned()
+            }
             Self::TooLarge { .. } => "train with a smaller `--model-size`".to_owned(),
         })
     }
@@ -167,10 +168,9 @@ impl Model {
 fn check_heads(members: &[MemberView<'_>]) -> Result<(), OnnxError> {
     for (member, view) in members.iter().enumerate() {
         let kind = match view.head {
-            Head::Linear(_) | Head::Network(_) => continue,
+            Head::Linear(_) | Head::Network(_) | Head::Local(_) => continue,
             Head::Neighbours(_) => "a vote of nearest neighbours",
             Head::Kernel(_) => "a kernel machine",
-            Head::Local(_) => "a classifier by tiers of the taxonomy",
         };
         return Err(OnnxError::Head { member: member + 1, kind });
     }
@@ -185,7 +185,7 @@ fn build<'m>(model: &Model, members: &'m [MemberView<'m>]) -> Result<Graph<'m>, 
     for index in model.lexicons_read() {
         let columns = graph.int_input(&columns_name(index), &[None, None]);
         let values = graph.float_input(&values_name(index), &[None, None]);
-        let axis = graph.ints(vec![1]);
+        let axis = graph.ints(&[1], vec![1]);
         // One row of weights for each text, to be multiplied with its columns' rows.
         let values = graph.node("Unsqueeze", &[&values, &axis]);
         lexical[index] =
@@ -219,7 +219,12 @@ fn build<'m>(model: &Model, members: &'m [MemberView<'m>]) -> Result<Graph<'m>, 
                 let product = graph.node("MatMul", &[&hidden, &weights]);
                 add_bias(&mut graph, &product, &head.output)
             }
-            Head::Neighbours(_) | Head::Kernel(_) | Head::Local(_) => {
+            Head::Local(head) => {
+                let parents = linear(&mut graph, &head.parents, &features);
+                let children = linear(&mut graph, &head.children, &features);
+                tiers(&mut graph, head, &parents, &children)
+            }
+            Head::Neighbours(_) | Head::Kernel(_) => {
                 unreachable!("`check_heads` has refused these")
             }
         };
@@ -302,6 +307,49 @@ fn linear<'m>(graph: &mut Graph<'m>, head: &'m LinearHead<'m>, features: &Featur
     add_bias(graph, &sum, head)
 }
 
+/// As [`crate::head::join_tiers`]: siblings are brought together by gathering each parent's, the
+/// first of them again and again where there are fewer, which a mask takes out of the sum.
+fn tiers(graph: &mut Graph<'_>, head: &LocalHead<'_>, parents: &Value, children: &Value) -> Value {
+    let mut siblings: Vec<Vec<i64>> = vec![Vec::new(); head.parents()];
+    for (output, &parent) in (0..).zip(head.parent_of.iter()) {
+        // A damaged file may name parents that do not exist.
+        if let Some(siblings) = siblings.get_mut(usize::from(parent)) {
+            siblings.push(output);
+        }
+    }
+    let width = siblings.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let (mut places, mut mask) = (Vec::new(), Vec::new());
+    for siblings in &siblings {
+        let first = siblings.first().copied().unwrap_or(0);
+        for at in 0..width {
+            places.push(siblings.get(at).copied().unwrap_or(first));
+            mask.push(if at < siblings.len() { 1.0 } else { 0.0 });
+        }
+    }
+    let dims = [siblings.len(), width];
+    let (places, mask) = (graph.ints(&dims, places), graph.floats(&dims, mask));
+    let parent_of = head.parent_of.iter().map(|parent| i64::from(*parent)).collect();
+    let parent_of = graph.ints(&[head.outputs()], parent_of);
+    let last = graph.ints(&[1], vec![-1]);
+    let columns = || [("axis", Attribute::Int(1))];
+    let grouped = graph.node_with("Gather", &[children, &places], &columns());
+    let axes = [("axes", Attribute::Ints(vec![-1]))];
+    let highest = graph.node_with("ReduceMax", &[&grouped], &axes);
+    let below = graph.node("Sub", &[&grouped, &highest]);
+    let shares = graph.node("Exp", &[&below]);
+    let shares = graph.node("Mul", &[&shares, &mask]);
+    let flat = [("keepdims", Attribute::Int(0))];
+    let total = graph.node_with("ReduceSum", &[&shares, &last], &flat);
+    let total = graph.node("Log", &[&total]);
+    let highest = graph.node("Squeeze", &[&highest, &last]);
+    let chosen = graph.node_with("LogSoftmax", &[parents], &[("axis", Attribute::Int(-1))]);
+    let chosen = graph.node("Sub", &[&chosen, &highest]);
+    let chosen = graph.node("Sub", &[&chosen, &total]);
+    let of_parents = graph.node_with("Gather", &[&chosen, &parent_of], &columns());
+    let scores = graph.node("Add", &[children, &of_parents]);
+    scaled(graph, &scores, head.sharpness)
+}
+
 fn scaled(graph: &mut Graph<'_>, value: &Value, scale: f32) -> Value {
     if scale == 1.0 {
         return value.clone();
@@ -339,7 +387,7 @@ fn calibrated(
             match link {
                 Link::Sigmoid => alone,
                 Link::Softmax => {
-                    let axis = graph.ints(vec![-1]);
+                    let axis = graph.ints(&[1], vec![-1]);
                     let sum = graph.node("ReduceSum", &[&alone, &axis]);
                     graph.node("Div", &[&alone, &sum])
                 }
