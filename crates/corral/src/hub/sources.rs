@@ -128,3 +128,30 @@ fn read(source: &RecipeSource, bytes: Vec<u8>) -> Result<Found, Failure> {
         sha256,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::recipe;
+
+    #[test]
+    fn a_file_is_known_by_its_content_whatever_ends_its_lines() {
+        let text = "a\tb\n1\t2\n";
+        let source = RecipeSource {
+            file: "t.txt".to_owned(),
+            address: "https://example.org/t.txt".to_owned(),
+            // `printf 'a\tb\n1\t2\n' | sha256sum`
+            sha256: "8db4d84da82d0020646ed808dff19ce516a74a948820cc5cdbbe1ce69c7e037d".to_owned(),
+        };
+        for written in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let found = read(&source, written.into_bytes()).unwrap();
+            assert!(found.is_expected && found.text == text, "{}", found.sha256);
+        }
+        assert!(!read(&source, b"a\tc\n".to_vec()).unwrap().is_expected);
+        assert!(read(&source, vec![0xff, 0xfe]).is_err());
+        let recipe = recipe("occupations").unwrap();
+        let failure = find_in(&recipe, Path::new("/no/such/folder")).err().unwrap();
+        assert_eq!(failure.kind, ErrorKind::NotFound);
+        assert!(failure.hint.unwrap().contains("`Alternate Titles.txt`"));
+    }
+}
