@@ -69,6 +69,7 @@ def sections() -> list[str]:
                 "ImportOptions",
                 "TrainOptions",
                 "PredictOptions",
+                "BatchOptions",
                 "CanaryOptions",
                 "LogOptions",
                 "DriftOptions",

@@ -32,7 +32,14 @@ const STOREYS: &[(&str, &[&str])] = &[
     ),
     (
         "services",
-        &["corral-datasets", "corral-jobs", "corral-serving", "corral-training", "corral-worker"],
+        &[
+            "corral-batch",
+            "corral-datasets",
+            "corral-jobs",
+            "corral-serving",
+            "corral-training",
+            "corral-worker",
+        ],
     ),
     ("server", &["corral-server"]),
     ("binary", &["corral", "xtask"]),

@@ -31,7 +31,8 @@ pub use records::endpoints::{
     MAX_ENDPOINT_VERSIONS, NewEndpointVersion, Served,
 };
 pub use records::models::{
-    Lineage, MAX_METRICS_BYTES, ModelRecord, ModelRecords, ModelVersion, NewModelVersion,
+    Lineage, MAX_METRICS_BYTES, MAX_MODEL_NOTES, MAX_NOTE_NAME_BYTES, MAX_NOTE_VALUE_BYTES,
+    ModelNote, ModelRecord, ModelRecords, ModelVersion, NewModelVersion, NoteChange, NoteKind,
 };
 pub use records::requests::{
     BeginRequest, Begun, IdempotentRequests, MAX_KEY_BYTES, MAX_STORED_RESPONSE_BYTES,

@@ -11,8 +11,8 @@ use corral_catalog::behaviour::run;
 use corral_catalog::{
     BeginRequest, Begun, BlobOwner, Catalog, DEFAULT_WORKSPACE, EndpointTarget, Lineage,
     NewDatasetVersion, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
-    NewTaxonomyVersion, NewToken, PageRequest, RunRecord, RunStatus, SecretHash, Served,
-    SqliteCatalog, StoredResponse, UsageRecord,
+    NewTaxonomyVersion, NewToken, NoteChange, NoteKind, PageRequest, RunRecord, RunStatus,
+    SecretHash, Served, SqliteCatalog, StoredResponse, UsageRecord,
 };
 use corral_types::{BlobHash, Id, Kind, Scope, Timestamp, WorkspaceId};
 
@@ -96,8 +96,12 @@ async fn fill(catalog: &dyn Catalog) {
         created: at(130),
     };
     catalog.add_encoder(w, encoder).await.unwrap();
-    let lineage =
-        Lineage { job: Some(id(7)), dataset: Some((id(4), 2)), taxonomy: Some((id(5), 1)) };
+    let lineage = Lineage {
+        job: Some(id(7)),
+        dataset: Some((id(4), 2)),
+        taxonomy: Some((id(5), 1)),
+        code: Some("0.1.0".to_owned()),
+    };
     let model = |file: &str, lineage, encoder| NewModelVersion {
         file: blob(file),
         bytes: 80,
@@ -111,6 +115,13 @@ async fn fill(catalog: &dyn Catalog) {
     catalog.add_model_version(w, new(6, "intent"), plain).await.unwrap();
     let full = model("f2", lineage, Some(blob("encoder")));
     catalog.add_model_version(w, new(6, "intent"), full).await.unwrap();
+    let note = |kind, value: &str| NoteChange {
+        kind,
+        name: "note".to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let notes = vec![note(NoteKind::Tag, "tag"), note(NoteKind::Metric, "0.5")];
+    catalog.change_model_notes(w, id(6), 2, notes).await.unwrap();
     for (value, name) in [(8, "fixed"), (9, "newest")] {
         let target = EndpointTarget::Model { model: id(6), version: 2 };
         let new = NewEndpointVersion { endpoint: new(value, name), target, at: at(150) };
@@ -181,6 +192,13 @@ async fn require_all(catalog: &dyn Catalog, format: u32) {
     assert_eq!(versions[1].lineage.dataset, Some((id(4), 2)));
     assert_eq!(versions[1].lineage.taxonomy, Some((id(5), 1)));
     assert_eq!(versions[1].metrics_json, r#"{"accuracy":0.5}"#);
+    // Up to version 3 nobody said what code a model is from, nor noted anything of it.
+    let code = (format >= 5).then(|| "0.1.0".to_owned());
+    assert_eq!(versions[1].lineage.code, code);
+    let notes = catalog.model_notes(w, id(6)).await.unwrap();
+    let notes: Vec<_> = notes.iter().map(|note| (note.number, note.kind, &*note.value)).collect();
+    let expect = [(2, NoteKind::Tag, "tag"), (2, NoteKind::Metric, "0.5")];
+    assert_eq!(notes, if format >= 5 { &expect[..] } else { &[] });
     let endpoints = catalog.list_endpoints(w, page).await.unwrap().items;
     for endpoint in &endpoints[..2] {
         let [version] = endpoint.versions.as_slice() else { panic!("{endpoint:?}") };

@@ -117,7 +117,7 @@ impl Tempering {
 }
 
 /// Exponents that can be meant: beyond, all classes are the same or all but one nothing.
-const EXPONENT_RANGE: (f32, f32) = (1e-3, 1e3);
+pub(crate) const EXPONENT_RANGE: (f32, f32) = (1e-3, 1e3);
 
 /// Applies the calibration of a whole ensemble to one row; with [`Link::Sigmoid`] log-odds are
 /// divided by the temperature.

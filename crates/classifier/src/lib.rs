@@ -16,6 +16,7 @@ pub mod head;
 mod kernels;
 pub mod lexical;
 pub mod model;
+mod onnx;
 pub mod refusal;
 pub mod rows;
 
@@ -35,5 +36,6 @@ pub use model::{
     ModelInfo, ModelSpec, PredictError, PredictOptions, Prediction, Ranked, Refusals, Scratch,
     Thresholds,
 };
+pub use onnx::{OnnxError, OnnxInput, OnnxValues};
 pub use refusal::{Detector, Refusal, RefusalScore, RefusalVerdict};
 pub use rows::{DenseRows, SparseRow, SparseRows};

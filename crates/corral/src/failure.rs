@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use corral_types::{Explain, Failure};
+use corral_types::{ErrorKind, Explain, Failure};
 
 /// A [`Failure`] on its way up to `main`.
 #[derive(Debug)]
@@ -25,6 +25,12 @@ pub fn reported(error: impl Explain) -> anyhow::Error {
 /// A failure with a hint, made on the spot.
 pub fn refusal(failure: Failure) -> anyhow::Error {
     anyhow::Error::new(Reported(failure))
+}
+
+/// The kind of a failure, where it has one.
+pub fn kind_of(error: &anyhow::Error) -> Option<ErrorKind> {
+    let found = error.chain().find_map(|cause| cause.downcast_ref::<Reported>());
+    found.map(|Reported(failure)| failure.kind)
 }
 
 /// Writes the error to standard error and gives the exit code of its kind.

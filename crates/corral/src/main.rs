@@ -1,10 +1,13 @@
 //! The one binary: server, worker, supervisor and command line.
 
+mod batch_job;
 mod cli;
 mod client;
 mod config;
 mod data_dir;
 mod failure;
+mod hub;
+mod job_inputs;
 mod output;
 mod supervisor;
 mod train_job;

@@ -1,18 +1,16 @@
 //! The job kind `train`: opens the data set, the taxonomy and the encoder among the job's
 //! inputs and runs the search over them.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
 use corral_classifier::Encoder;
-use corral_data::{Dataset, Manifest, PartStore};
+use corral_data::{Dataset, Manifest};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
 use corral_training::{BlockCache, Observer, Split, TrainError, TrainingRows};
-use corral_types::BlobHash;
 use corral_worker::{JobContext, JobFailure, JobHandler, JobOutput};
 use serde_json::{Value, json};
+
+use crate::job_inputs::{Inputs, read};
 
 /// What a workspace's embeddings may take on a worker's disk: those of some million short
 /// texts.
@@ -71,18 +69,16 @@ impl JobHandler for TrainJob {
             error => error.into(),
         })?;
         Ok(JobOutput {
-            result: json!({"model": outcome.model_hash.to_string()}),
+            result: json!({
+                "model": outcome.model_hash.to_string(),
+                "code": env!("CARGO_PKG_VERSION"),
+            }),
             outputs: vec![
                 (MODEL_OUTPUT.to_owned(), outcome.model_path),
                 (REPORT_OUTPUT.to_owned(), outcome.report_path),
             ],
         })
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, JobFailure> {
-    std::fs::read(path)
-        .map_err(|error| JobFailure::retryable(format!("read {}: {error}", path.display())))
 }
 
 /// The rows as training wants them; texts and labels stay where they are mapped.
@@ -122,30 +118,6 @@ fn training_rows<'a>(
     }
     rows.weights = weights;
     rows
-}
-
-/// The job's inputs as the store that a data set is read from.
-struct Inputs<'a> {
-    context: &'a JobContext,
-}
-
-impl PartStore for Inputs<'_> {
-    fn put_file(&self, path: &Path, _: &BlobHash) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{}: training writes no parts", path.display()),
-        ))
-    }
-
-    fn local_path(&self, hash: &BlobHash) -> io::Result<PathBuf> {
-        let path = self.context.input_path(*hash);
-        path.map(Path::to_owned)
-            .map_err(|failure| io::Error::new(io::ErrorKind::NotFound, failure.message))
-    }
-
-    fn scratch_dir(&self) -> &Path {
-        self.context.work_dir()
-    }
 }
 
 /// Tells the worker what the search tells.

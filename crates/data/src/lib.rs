@@ -26,12 +26,15 @@ mod tests;
 mod text_form;
 
 pub use dataset::{Batch, Dataset, Labels, ReadError, Row, Value, value_at};
-pub use export::{ExportError, ExportFormat, ExportOptions, RowIds, export};
+pub use export::{
+    Beside, ExportError, ExportFormat, ExportOptions, RowIds, TextName, export, export_with,
+    text_column_name,
+};
 pub use import::{
     ColumnChoice, ColumnSelection, Compression, FileReport, Format, Header, ImportError,
     ImportOptions, ImportProgress, ImportReport, Imported, LabelArityChoice, NoProgress, OnError,
-    Position, Problem, ProblemReason, ProblemSummary, Progress, QuoteChoice, Source, TextEncoding,
-    import,
+    Position, Problem, ProblemReason, ProblemSummary, Progress, QuoteChoice, RoleNames, Source,
+    TextEncoding, import,
 };
 pub use ipc_writer::WriteError;
 pub use limits::Limits;

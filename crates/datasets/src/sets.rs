@@ -8,7 +8,7 @@ use corral_catalog::{
     PageRequest, RecordKind, VersionChoice, all_pages,
 };
 use corral_data::{Dataset, ImportOptions, ImportReport, Manifest, Progress, Source};
-use corral_types::{Caller, DatasetId, Name, Timestamp};
+use corral_types::{Caller, DatasetId, JobId, Name, Timestamp};
 use tokio::sync::Semaphore;
 
 use crate::taxonomies::blocking;
@@ -25,6 +25,8 @@ pub enum ImportMode {
     Create,
     /// The next version of a data set that is there.
     Append,
+    /// A new data set that this job made; its version's note says so.
+    MadeBy(JobId),
 }
 
 /// The service behind `/v1/datasets`.
@@ -75,14 +77,12 @@ impl Datasets {
         // Asked before the work, so that a wrong name costs nothing.
         let base = match (mode, self.load(caller, name.clone(), None).await) {
             (ImportMode::Append, found) => Some(found?),
-            (ImportMode::Create, Ok(_)) => {
+            (ImportMode::Create | ImportMode::MadeBy(_), Ok(_)) => {
                 let (what, name) = (RecordKind::Dataset, name.to_string());
                 return Err(CatalogError::AlreadyExists { what, name }.into());
             }
-            (ImportMode::Create, Err(DatasetsError::Catalog(CatalogError::NotFound { .. }))) => {
-                None
-            }
-            (ImportMode::Create, Err(error)) => return Err(error),
+            (_, Err(DatasetsError::Catalog(CatalogError::NotFound { .. }))) => None,
+            (_, Err(error)) => return Err(error),
         };
         let blobs = self.blobs.clone();
         let base_manifest = base.as_ref().map(|base| base.manifest.clone());
@@ -110,6 +110,7 @@ impl Datasets {
             note: match mode {
                 ImportMode::Create => "import".to_owned(),
                 ImportMode::Append => "append".to_owned(),
+                ImportMode::MadeBy(job) => Self::note_of(job),
             },
             blobs: manifest.blobs(),
         };
@@ -130,6 +131,11 @@ impl Datasets {
         };
         let set = OpenSet { record, version, manifest };
         Ok(ImportedSet { set, report: imported.report })
+    }
+
+    /// The note of a version that a job made, by which it is known again.
+    pub fn note_of(job: JobId) -> String {
+        format!("made by {job}")
     }
 
     /// A version's record and manifest.

@@ -2,6 +2,7 @@
 
 use corral_jobs::{Completing, FinishedWork, JobCompletion};
 
+use crate::batch_job::{self, BATCH_KIND};
 use crate::state::Stores;
 use crate::training_job::{self, TRAIN_KIND};
 
@@ -13,6 +14,7 @@ impl JobCompletion for Registrar {
         Box::pin(async move {
             match work.kind.as_str() {
                 TRAIN_KIND => training_job::register(&self.0, work).await,
+                BATCH_KIND => batch_job::register(&self.0, work).await,
                 _ => Ok(work.result),
             }
         })

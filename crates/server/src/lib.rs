@@ -4,6 +4,7 @@ pub mod api;
 mod asking;
 mod auth;
 mod backup;
+pub mod batch_job;
 mod collect;
 mod completion;
 mod encoding;

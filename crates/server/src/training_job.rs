@@ -342,6 +342,7 @@ pub async fn register(stores: &Stores, work: FinishedWork) -> Result<Value, Comp
             job: Some(work.job),
             dataset: payload.dataset,
             taxonomy: payload.taxonomy.map(|(id, number, _)| (id, number)),
+            code: work.result["code"].as_str().map(str::to_owned),
         },
         metrics_json: metrics.to_string(),
         encoder: payload.encoder.filter(|_| parsed.model.encoder.is_some()),

@@ -151,6 +151,18 @@ pub enum ServingError {
     NoLog(String),
     #[error("a fixed answer has at most {MAX_FIXED_LABELS} classes, and this one {found}")]
     TooManyFixedLabels { found: usize },
+    #[error(
+        "versions {} of the endpoint `{endpoint}` share its requests, and a job asks one",
+        numbers(versions)
+    )]
+    Shared { endpoint: String, versions: Vec<u32> },
+    #[error("the endpoint version `{name}` has a fixed answer, and no model to ask")]
+    NoModel { name: String },
+}
+
+fn numbers(versions: &[u32]) -> String {
+    let numbers: Vec<String> = versions.iter().map(u32::to_string).collect();
+    numbers.join(", ")
 }
 
 impl ServingError {
@@ -180,8 +192,10 @@ impl Explain for ServingError {
             }
             Self::TimedOut { .. } => ErrorKind::Timeout,
             Self::Busy { .. } | Self::OverLimit { .. } => ErrorKind::Exhausted,
-            Self::Rate { .. } => ErrorKind::Invalid,
-            Self::EncoderMissing { .. } | Self::VersionInUse { .. } => ErrorKind::Conflict,
+            Self::Rate { .. } | Self::NoModel { .. } => ErrorKind::Invalid,
+            Self::EncoderMissing { .. } | Self::VersionInUse { .. } | Self::Shared { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Predict(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Encoder(error) => error.kind(),
@@ -218,6 +232,13 @@ impl Explain for ServingError {
             Self::Observing(error) => error.hint(),
             Self::NoLog(name) => Some(format!("`corral endpoint log {name} on` begins one")),
             Self::VersionInUse { .. } => Some("send those elsewhere first".to_owned()),
+            Self::Shared { endpoint, versions } => {
+                let version = versions.first().copied().unwrap_or(1);
+                Some(format!("name one, as in {endpoint}/{version}"))
+            }
+            Self::NoModel { .. } => {
+                Some("name a version that a model answers for, as in NAME/1".to_owned())
+            }
             Self::OverLimit { wait, .. } => {
                 Some(format!("ask again in {:.1} s, or have an admin raise it", wait.as_secs_f64()))
             }

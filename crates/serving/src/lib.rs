@@ -15,6 +15,7 @@ mod keep_warm;
 mod limits;
 mod observing;
 mod opened;
+mod pinned;
 mod pool;
 mod predict;
 mod route;
@@ -32,6 +33,7 @@ pub use fixed::{FixedAnswer, FixedLabel, MAX_FIXED_LABELS};
 pub use keep_warm::{KeepWarm, Schedule, Window};
 pub use limits::{Limit, Subject};
 pub use opened::{OpenLimits, OpenModel, Opened};
+pub use pinned::Pinned;
 pub use predict::{Answer, MAX_TEXT_BYTES, MAX_TEXTS, MAX_TIMEOUT, MAX_TOP_K, Question, Scored};
 pub use routing::{
     Canary, CanaryEnd, MAX_ALIASES, MAX_SHARES, Mirror, Routing, Selector, Share, SplitBy, Traffic,

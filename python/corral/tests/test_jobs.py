@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from conftest import Server
 
@@ -39,6 +40,36 @@ def test_runs_are_tables(client: corral.Client, support: corral.Job) -> None:
     assert {"name", "accuracy", "learner.kind"} <= set(frame.columns)
     assert runs.to_polars().shape[0] == 4
     assert "learner.kind" in runs._repr_html_()
+
+
+def test_rows_of_a_data_set_are_predicted(
+    client: corral.Client, support: corral.Job, tmp_path: Path
+) -> None:
+    endpoint = client.deploy(support.model)
+    job = client.predict_rows(endpoint, "tickets", top_k=2, column_prefix="p_").wait()
+    assert job.result["model_version"] == 1
+    path = job.download(tmp_path / "out.parquet")
+    frame = pandas.read_parquet(path)
+    assert len(frame) == job.result["rows"] == client.datasets.show("tickets").rows
+    assert {"p_predicted_label", "p_confidence", "p_confidence_2"} <= set(frame.columns)
+    texts = list(frame["text"][:20])
+    asked = client.predict(endpoint, texts, top_k=2)
+    assert [one.label for one in asked] == list(frame["p_predicted_label"][:20])
+
+    made = client.predict_rows("support", "tickets", to="answered", memory="400MiB").wait()
+    assert made.result["dataset"] == "answered"
+    assert client.datasets.show("answered").rows == len(frame)
+    with pytest.raises(TypeError, match="did you mean `top_k`"):
+        client.predict_rows("support", "tickets", topk=2)  # type: ignore[call-arg]
+
+
+def test_models_are_tagged_and_found(client: corral.Client, support: corral.Job) -> None:
+    model = client.models.tag(support.model, {"stage": "live"}, {"agreement": 0.5})
+    assert model.tags == {"stage": "live"} and model.metrics["noted"] == {"agreement": 0.5}
+    assert "support" in [found.name for found in client.models.list(tag="stage=live")]
+    assert len(client.models.list(tag="stage=old")) == 0
+    model = client.models.tag(model, {"stage": None}, {"agreement": None})
+    assert model.tags == {} and "noted" not in model.metrics
 
 
 def test_models_and_reports(client: corral.Client, support: corral.Job, tmp_path: Path) -> None:

@@ -1,39 +1,19 @@
 //! Predictions over HTTP.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::REPETITIONS;
 use super::load::ask;
 use super::report::Figure;
-use super::server::Server;
-use super::{REPETITIONS, data};
+use super::server::{Server, banking_texts};
 
 pub fn run() -> anyhow::Result<Vec<Figure>> {
     let server = Server::start()?;
-    let corral = |arguments: &[&str]| server.corral(arguments);
-    let folder = data()?.join("banking77");
-    let (train, test) = (folder.join("train.jsonl"), folder.join("test.jsonl"));
-    corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
-    corral(&[
-        "train",
-        "banking",
-        "--dataset",
-        "banking",
-        "--encoder",
-        "none",
-        "--trials",
-        "1",
-        "--wait",
-    ])?;
-    corral(&["deploy", "banking", "--name", "banking"])?;
-
-    let file = std::fs::read_to_string(&test)?;
-    let texts = file.lines().filter_map(|line| {
-        let row: Value = serde_json::from_str(line).ok()?;
-        Some(row["text"].as_str()?.to_owned())
-    });
+    server.deploy_banking()?;
     let body = |text: String| json!({"texts": [text]}).to_string();
     let path = "/v1/endpoints/banking/predict";
-    let requests: Vec<(String, String)> = texts.map(|text| (path.to_owned(), body(text))).collect();
+    let requests: Vec<(String, String)> =
+        banking_texts()?.into_iter().map(|text| (path.to_owned(), body(text))).collect();
     let (mut medians, mut tails, mut own_share) = (Vec::new(), Vec::new(), Vec::new());
     // Each repetition is a connection of its own over all texts, each once.
     for _ in 0..REPETITIONS {

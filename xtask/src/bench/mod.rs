@@ -4,6 +4,7 @@
 //! where it has one, and reports medians with the spread. The result goes as JSON to
 //! `bench/results/NAME.json` and as a table into `docs/benchmarks.md`.
 
+mod batch;
 mod embedding;
 mod fleet;
 mod http;
@@ -40,6 +41,7 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("http", "one lexical prediction over HTTP", |_| http::run()),
     ("serving", "endpoints under load, against FastAPI and Ray Serve", serving::run),
     ("fleet", "thousands of models on one server", fleet::run),
+    ("batch", "a million rows predicted from file to file", |_| batch::run()),
     ("kills", "2,000 random kills under load", |_| kills::run()),
     ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
     ("quality", "accuracy of the default search, cross-validated", |selection| {

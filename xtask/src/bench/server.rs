@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{build, root};
+use super::{build, data, root};
 
 /// `corral up` in a folder of its own, built with the release profile; ended with the value.
 pub struct Server {
@@ -52,11 +53,26 @@ impl Server {
 
     /// Runs a command of the command line against it.
     pub fn corral(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output =
-            Command::new(&self.binary).args(arguments).env("CORRAL_URL", &self.url).output()?;
+        let output = self.command(arguments).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "corral {arguments:?}: {said}");
         Ok(())
+    }
+
+    /// A command of the command line, asking this server.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("CORRAL_URL", &self.url);
+        command
+    }
+
+    /// Trains one lexical model on Banking77 and deploys it as `banking`.
+    pub fn deploy_banking(&self) -> anyhow::Result<()> {
+        let train = data()?.join("banking77/train.jsonl");
+        self.corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
+        let search = ["train", "banking", "--dataset", "banking", "--encoder", "none"];
+        self.corral(&[&search[..], &["--trials", "1", "--wait"]].concat())?;
+        self.corral(&["deploy", "banking", "--name", "banking"])
     }
 
     /// The process that answers requests.
@@ -91,6 +107,16 @@ fn spawn(binary: &PathBuf, folder: &TempDir) -> anyhow::Result<(Child, String)> 
     let mut lines = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
     let line = lines.next().context("corral up said nothing")??;
     Ok((process, line.rsplit(' ').next().unwrap_or_default().to_owned()))
+}
+
+/// The texts of Banking77's test split.
+pub fn banking_texts() -> anyhow::Result<Vec<String>> {
+    let file = std::fs::read_to_string(data()?.join("banking77/test.jsonl"))?;
+    let text = |line: &str| {
+        let row: Value = serde_json::from_str(line).ok()?;
+        Some(row["text"].as_str()?.to_owned())
+    };
+    Ok(file.lines().filter_map(text).collect())
 }
 
 fn address_of(url: &str) -> anyhow::Result<String> {

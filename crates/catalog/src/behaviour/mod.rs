@@ -59,6 +59,7 @@ macro_rules! behaviour_tests {
             taxonomies_grow_by_versions
             names_that_are_not_there_get_the_nearest
             model_versions_are_numbered_and_stay
+            notes_of_versions_are_made_changed_and_taken_away
             a_result_delivered_twice_is_one_version
             endpoints_grow_by_versions
             routings_are_replaced_at_their_revision

@@ -10,16 +10,21 @@ use super::{
 };
 use crate::{
     Catalog, CatalogError, DEFAULT_WORKSPACE, EndpointRecord, EndpointTarget, EndpointVersion,
-    Lineage, MAX_ENDPOINT_JSON_BYTES, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
-    PageRequest, Served, VersionChoice,
+    Lineage, MAX_ENDPOINT_JSON_BYTES, MAX_MODEL_NOTES, MAX_NOTE_VALUE_BYTES, NewEncoder,
+    NewEndpointVersion, NewModelVersion, NewRecord, NoteChange, NoteKind, PageRequest, Served,
+    VersionChoice,
 };
 
 const W: WorkspaceId = DEFAULT_WORKSPACE;
 
 pub async fn model_versions_are_numbered_and_stay(catalog: Arc<dyn Catalog>) {
     let first = model(&catalog, W, 1, "intent", "f1").await;
-    let lineage =
-        Lineage { job: Some(id(5)), dataset: Some((id(6), 2)), taxonomy: Some((id(7), 3)) };
+    let lineage = Lineage {
+        job: Some(id(5)),
+        dataset: Some((id(6), 2)),
+        taxonomy: Some((id(7), 3)),
+        code: Some("0.1.0".to_owned()),
+    };
     let second = NewModelVersion {
         lineage: lineage.clone(),
         encoder: Some(blob("encoder")),
@@ -74,6 +79,51 @@ pub async fn a_result_delivered_twice_is_one_version(catalog: Arc<dyn Catalog>) 
     // Without a job every file is a version of its own.
     assert_eq!(add(model_version("f")).await.number, 4);
     assert_eq!(add(model_version("f")).await.number, 5);
+}
+
+pub async fn notes_of_versions_are_made_changed_and_taken_away(catalog: Arc<dyn Catalog>) {
+    model(&catalog, W, 1, "intent", "f1").await;
+    model(&catalog, W, 1, "intent", "f2").await;
+    let set = |kind, name: &str, value: Option<&str>| NoteChange {
+        kind,
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+    };
+    let change =
+        async |number, changes| catalog.change_model_notes(W, id(1), number, changes).await;
+    let both = vec![
+        set(NoteKind::Tag, "stage", Some("live")),
+        set(NoteKind::Metric, "agreement", Some("0.5")),
+    ];
+    change(1, both.clone()).await.unwrap();
+    change(2, vec![set(NoteKind::Tag, "stage", Some("tried"))]).await.unwrap();
+    change(1, vec![set(NoteKind::Tag, "stage", Some("old"))]).await.unwrap();
+    let notes = catalog.model_notes(W, id(1)).await.unwrap();
+    let found: Vec<_> =
+        notes.iter().map(|note| (note.number, note.kind, &*note.name, &*note.value)).collect();
+    let expect = [
+        (1, NoteKind::Tag, "stage", "old"),
+        (1, NoteKind::Metric, "agreement", "0.5"),
+        (2, NoteKind::Tag, "stage", "tried"),
+    ];
+    assert_eq!(found, expect);
+
+    // All of a change or nothing of it.
+    let long = "x".repeat(MAX_NOTE_VALUE_BYTES + 1);
+    let wrong = vec![set(NoteKind::Tag, "stage", None), set(NoteKind::Tag, "why", Some(&long))];
+    too_large(change(1, wrong).await);
+    let many = (0..=MAX_MODEL_NOTES).map(|at| set(NoteKind::Tag, &format!("t{at}"), Some("")));
+    too_large(change(2, many.collect()).await);
+    assert_eq!(catalog.model_notes(W, id(1)).await.unwrap(), notes);
+    absent(change(3, both.clone()).await);
+    absent(catalog.change_model_notes(W, id(9), 1, both).await);
+
+    change(1, vec![set(NoteKind::Metric, "agreement", None)]).await.unwrap();
+    assert_eq!(catalog.model_notes(W, id(1)).await.unwrap().len(), 2);
+    catalog.remove_model(W, id(1)).await.unwrap();
+    model(&catalog, W, 1, "intent", "f1").await;
+    assert_eq!(catalog.model_notes(W, id(1)).await.unwrap(), []);
+    assert_eq!(catalog.check().await.unwrap(), [""; 0]);
 }
 
 async fn deploy(

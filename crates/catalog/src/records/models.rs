@@ -8,6 +8,12 @@ use crate::{Page, PageRequest};
 /// The bytes of a version's metrics at most: a summary; the report is a blob.
 pub const MAX_METRICS_BYTES: usize = 256 * 1024;
 
+/// Notes of a version at most: what a person looks through.
+pub const MAX_MODEL_NOTES: usize = 100;
+/// Bytes of a note's name, and of its value, at most: a line in a table.
+pub const MAX_NOTE_NAME_BYTES: usize = 100;
+pub const MAX_NOTE_VALUE_BYTES: usize = 1000;
+
 /// A model with its newest version that is not removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelRecord {
@@ -44,6 +50,34 @@ pub struct Lineage {
     pub job: Option<JobId>,
     pub dataset: Option<(DatasetId, u32)>,
     pub taxonomy: Option<(TaxonomyId, u32)>,
+    /// The version of Corral that trained it.
+    pub code: Option<String>,
+}
+
+/// What people say of a version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelNote {
+    /// Of the version.
+    pub number: u32,
+    pub kind: NoteKind,
+    pub name: String,
+    /// Of a metric a number, as it was written.
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoteKind {
+    Tag,
+    Metric,
+}
+
+/// A note that is made, changed or taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteChange {
+    pub kind: NoteKind,
+    pub name: String,
+    /// `None` takes it away.
+    pub value: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +129,21 @@ pub trait ModelRecords {
         id: ModelId,
         page: PageRequest,
     ) -> Answer<'_, Page<ModelVersion>>;
+
+    /// Makes, changes and takes away notes of a version, all or none.
+    ///
+    /// # Errors
+    /// When there is no such version, or a limit is passed.
+    fn change_model_notes(
+        &self,
+        workspace: WorkspaceId,
+        id: ModelId,
+        number: u32,
+        changes: Vec<NoteChange>,
+    ) -> Answer<'_, ()>;
+
+    /// The notes of all versions of a model, by version, kind and name.
+    fn model_notes(&self, workspace: WorkspaceId, id: ModelId) -> Answer<'_, Vec<ModelNote>>;
 
     /// Marks a version as removed and gives up its references. Answers with the blobs that
     /// nothing in any workspace refers to any more; none when it was removed before.

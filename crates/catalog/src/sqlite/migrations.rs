@@ -17,8 +17,8 @@ const APPLICATION_ID: i32 = 0x4372_726c;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// All steps, in order. One that was released is never changed.
-pub(super) const ALL: [Migration; 4] =
-    [first, model_reports, endpoint_versions, observed_endpoints];
+pub(super) const ALL: [Migration; 5] =
+    [first, model_reports, endpoint_versions, observed_endpoints, model_notes];
 
 /// The format version that this code reads and writes (SQLite's `user_version`).
 pub const FORMAT_VERSION: u32 = ALL.len() as u32;
@@ -46,6 +46,11 @@ fn endpoint_versions(connection: &Connection) -> rusqlite::Result<()> {
 /// Endpoints say what is watched of them, and usage is noted.
 fn observed_endpoints(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(include_str!("observed_endpoints.sql"))
+}
+
+/// Model versions name the code that trained them, and people note tags and metrics of them.
+fn model_notes(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("model_notes.sql"))
 }
 
 /// Brings the file to the version after the last step, each step in a transaction of its own.

@@ -13,6 +13,7 @@ mod endpoints;
 mod executor;
 mod migrations;
 mod models;
+mod notes;
 mod requests;
 mod runs;
 mod settings;

@@ -6,10 +6,11 @@ use super::column::{
     choice_text, hash, id, id_bytes, ids_after, millis, name_not_found, not_found, numbers_after,
     optional_hash, optional_id, optional_time, parsed, require_at_most, require_free, size, time,
 };
-use super::{Outcome, SqliteCatalog};
+use super::{Outcome, SqliteCatalog, notes};
 use crate::{
-    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES, ModelRecord, ModelRecords,
-    ModelVersion, NewModelVersion, NewRecord, Page, PageRequest, RecordKind, VersionChoice,
+    Answer, BlobOwner, CatalogError, Lineage, MAX_METRICS_BYTES, ModelNote, ModelRecord,
+    ModelRecords, ModelVersion, NewModelVersion, NewRecord, NoteChange, Page, PageRequest,
+    RecordKind, VersionChoice,
 };
 
 /// A model joined with its newest version that is not removed, if there is one.
@@ -39,6 +40,7 @@ pub(super) fn version(row: &Row<'_>) -> rusqlite::Result<ModelVersion> {
             job: optional_id(row, "job")?,
             dataset: source(row, "dataset", "dataset_version")?,
             taxonomy: source(row, "taxonomy", "taxonomy_version")?,
+            code: row.get("code")?,
         },
         metrics_json: row.get("metrics_json")?,
         encoder: optional_hash(row, "encoder")?,
@@ -147,13 +149,13 @@ fn insert_version(
              WHERE workspace = ?1 AND id = ?2 RETURNING head",
         )?
         .query_row([id_bytes(workspace), id_bytes(model)], |row| row.get::<_, u32>("head"))?;
-    let Lineage { job, dataset, taxonomy } = new.lineage.clone();
+    let Lineage { job, dataset, taxonomy, code } = new.lineage.clone();
     connection
         .prepare_cached(
             "INSERT INTO model_versions
                 (workspace, model, number, file, bytes, job, dataset, dataset_version,
-                 taxonomy, taxonomy_version, metrics_json, encoder, created, report)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 taxonomy, taxonomy_version, metrics_json, encoder, created, report, code)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             id_bytes(workspace),
@@ -170,6 +172,7 @@ fn insert_version(
             new.encoder.as_ref().map(BlobHash::as_bytes),
             millis(new.created),
             new.report.as_ref().map(BlobHash::as_bytes),
+            code,
         ])?;
     let owner = BlobOwner::ModelVersion(model, number);
     refer(
@@ -315,6 +318,20 @@ impl ModelRecords for SqliteCatalog {
                 .collect::<rusqlite::Result<_>>()?;
             Ok(Page::cut(items, page.limit(), |version| version.number.into()))
         })
+    }
+
+    fn change_model_notes(
+        &self,
+        workspace: WorkspaceId,
+        id: ModelId,
+        number: u32,
+        changes: Vec<NoteChange>,
+    ) -> Answer<'_, ()> {
+        self.write(move |connection| notes::change(connection, workspace, id, number, changes))
+    }
+
+    fn model_notes(&self, workspace: WorkspaceId, id: ModelId) -> Answer<'_, Vec<ModelNote>> {
+        self.read(move |connection| notes::of_model(connection, workspace, id))
     }
 
     fn remove_model_version(

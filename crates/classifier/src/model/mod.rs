@@ -13,6 +13,7 @@ mod verify;
 
 pub use error::{ModelError, PredictError};
 pub use format::{FORMAT_VERSION, MAX_HEADER_BYTES};
+pub(crate) use open::MemberView;
 pub use open::{MemberInfo, Model, ModelInfo};
 pub use predict::{Ancestors, PredictOptions, Prediction, Ranked, Refusals, Scratch};
 pub use settings::{EncoderNeed, Thresholds};

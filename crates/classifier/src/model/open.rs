@@ -83,7 +83,7 @@ pub struct MemberInfo {
 }
 
 /// A member over the arrays of the file.
-pub(super) struct MemberView<'a> {
+pub(crate) struct MemberView<'a> {
     pub weight: f32,
     pub lexicon: Option<LexiconUse>,
     pub embedding: Option<EmbeddingUse>,
@@ -267,7 +267,7 @@ impl Model {
     ///
     /// # Panics
     /// When there is no such member.
-    pub(super) fn member(&self, index: usize) -> MemberView<'_> {
+    pub(crate) fn member(&self, index: usize) -> MemberView<'_> {
         let places = &self.members[index];
         let settings = &self.settings.members[index];
         let calibration = match (&places.per_output, settings.calibration) {
@@ -299,7 +299,7 @@ impl Model {
     }
 
     /// The calibration of the ensemble as a whole.
-    pub(super) const fn tempering(&self) -> Tempering {
+    pub(crate) const fn tempering(&self) -> Tempering {
         let Settings { temperature, confidence_power, .. } = self.settings;
         Tempering { temperature, confidence_power }
     }

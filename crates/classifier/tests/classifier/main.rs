@@ -5,5 +5,6 @@ mod corpora;
 mod format;
 mod lexicon;
 mod model_file;
+mod onnx;
 mod prediction;
 mod sample;

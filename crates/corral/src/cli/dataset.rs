@@ -125,6 +125,7 @@ pub enum ExportFormat {
     Jsonl,
     Parquet,
     Arrow,
+    Xlsx,
 }
 
 pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<()> {
@@ -168,6 +169,7 @@ pub async fn run(command: DatasetCommand, context: &Context) -> anyhow::Result<(
                 ExportFormat::Jsonl => "jsonl",
                 ExportFormat::Parquet => "parquet",
                 ExportFormat::Arrow => "arrow",
+                ExportFormat::Xlsx => "xlsx",
             };
             let request = client
                 .get(&["v1", "datasets", &name.name, "export"])
@@ -190,6 +192,7 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
         shares: args.shares,
         weight: args.weight,
         split: args.split,
+        roles: None,
         format: args.format,
         delimiter: args.delimiter,
         encoding: args.encoding,
@@ -266,15 +269,19 @@ async fn import(args: ImportArgs, context: &Context, client: &Client) -> anyhow:
 }
 
 /// A file on its way to the server.
-struct Upload {
-    split: Option<String>,
-    file_name: String,
-    bytes: u64,
-    body: reqwest::Body,
+pub(super) struct Upload {
+    pub split: Option<String>,
+    pub file_name: String,
+    pub bytes: u64,
+    pub body: reqwest::Body,
 }
 
 impl Upload {
-    async fn open(split: Option<String>, path: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+    pub async fn open(
+        split: Option<String>,
+        path: &Path,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Self> {
         let file = tokio::fs::File::open(path).await.map_err(|error| {
             refusal(Failure::new(ErrorKind::NotFound, format!("open {}: {error}", path.display())))
         })?;

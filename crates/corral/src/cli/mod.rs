@@ -1,6 +1,7 @@
 //! The command line: what can be typed, one file a noun.
 
 mod admin;
+mod batch;
 mod dataset;
 mod doctor;
 mod encoder;
@@ -8,10 +9,12 @@ mod endpoint;
 mod endpoint_drift;
 mod endpoint_log;
 mod events;
+mod hub;
 mod job;
 mod model;
 mod predict;
 mod processes;
+mod registry;
 mod run;
 mod taxonomy;
 mod train;
@@ -69,7 +72,7 @@ enum Command {
     /// Look at and compare the trials of searches
     #[command(subcommand)]
     Run(run::RunCommand),
-    /// Look at, export and import models
+    /// Look at, tag, compare, export and import models
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// Make a model, or a fixed answer, an endpoint's next version
@@ -77,10 +80,13 @@ enum Command {
     /// Look at endpoints, lead their traffic, remove them
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
-    /// Ask an endpoint or a model file for predictions
-    Predict(predict::PredictArgs),
+    /// Ask an endpoint or a model file for predictions of texts, files or data sets
+    Predict(Box<predict::PredictArgs>),
     /// What endpoints were asked and used, and what that cost
     Usage(usage::UsageArgs),
+    /// Install ready classifiers made from public facts
+    #[command(subcommand)]
+    Hub(hub::HubCommand),
     /// Install and list sentence encoders
     #[command(subcommand)]
     Encoder(encoder::EncoderCommand),
@@ -189,8 +195,9 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Model(command) => model::run(command, context).await,
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,
-        Command::Predict(args) => predict::run(args, context).await,
+        Command::Predict(args) => predict::run(*args, context).await,
         Command::Usage(args) => usage::run(args, context).await,
+        Command::Hub(command) => hub::run(command, context).await,
         Command::Encoder(command) => encoder::run(command, context).await,
         Command::Workspace(command) => admin::workspace(command, context).await,
         Command::Token(command) => admin::token(command, context).await,

@@ -9,14 +9,18 @@ use corral_training::Report;
 use corral_types::{display_bytes, display_count};
 use reqwest::Method;
 
-use super::{Context, Versioned};
+use super::{Context, Versioned, registry};
 use crate::output::{fields, table};
 
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
     /// List the models
-    Ls,
-    /// Show a model's size, accuracy and origin
+    Ls {
+        /// Only models whose newest version has this tag
+        #[arg(long, value_name = "NAME[=VALUE]")]
+        tag: Option<String>,
+    },
+    /// Show a model's size, accuracy, tags, and where it comes from
     Show {
         /// The model, or NAME@VERSION
         name: Versioned,
@@ -29,13 +33,49 @@ pub enum ModelCommand {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// Set tags and metrics of a model, or take them away
+    Tag {
+        /// The model, or NAME@VERSION
+        name: Versioned,
+        /// Tags to set
+        #[arg(value_name = "NAME=VALUE")]
+        tags: Vec<String>,
+        /// A metric to note, a number
+        #[arg(long, value_name = "NAME=NUMBER")]
+        metric: Vec<String>,
+        /// A tag or metric to take away
+        #[arg(long, value_name = "NAME")]
+        rm: Vec<String>,
+    },
+    /// Put models side by side: what differs, or with --all everything
+    Compare {
+        /// The models, each NAME or NAME@VERSION
+        #[arg(required = true, num_args = 2..)]
+        names: Vec<Versioned>,
+        /// Also what is the same
+        #[arg(long)]
+        all: bool,
+    },
     /// Write a model's file
     Export {
         /// The model, or NAME@VERSION
         name: Versioned,
-        /// Where to write; NAME.corral when absent
+        /// Where to write; NAME.corral or NAME.onnx when absent
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Write its heads as a graph of ONNX, from features to probabilities
+        #[arg(long)]
+        onnx: bool,
+    },
+    /// Print what a model's ONNX graph is given for texts, as JSON
+    Features {
+        /// A file that `corral model export` wrote
+        file: PathBuf,
+        #[arg(required = true)]
+        texts: Vec<String>,
+        /// The encoder's file, where the model reads one
+        #[arg(long, value_name = "FILE")]
+        encoder: Option<PathBuf>,
     },
     /// Take in a model's file
     Import {
@@ -51,10 +91,14 @@ pub enum ModelCommand {
 }
 
 pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()> {
+    if let ModelCommand::Features { file, texts, encoder } = &command {
+        return registry::features(file, texts, encoder.as_deref());
+    }
     let client = context.client()?;
     match command {
-        ModelCommand::Ls => {
-            let items = client.list::<ModelSummary>(&["v1", "models"]).await?;
+        ModelCommand::Ls { tag } => {
+            let query: Vec<_> = tag.iter().map(|tag| ("tag", tag.as_str())).collect();
+            let items: Vec<ModelSummary> = client.list_where(&["v1", "models"], &query).await?;
             context.output.show(&Page { items, next: None }, |page| {
                 let rows = page.items.iter().map(|model| {
                     let accuracy = |part: &str| model.metrics[part]["accuracy"].as_f64();
@@ -67,10 +111,11 @@ pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()>
                         display_bytes(model.bytes),
                         percent(accuracy("cv")),
                         percent(accuracy("test")),
+                        registry::tag_list(&model.tags),
                         model.created.clone(),
                     ]
                 });
-                table(["name", "#version", "#size", "#cv", "#test", "created"], rows)
+                table(["name", "#version", "#size", "#cv", "#test", "tags", "created"], rows)
             });
         }
         ModelCommand::Show { name } => {
@@ -89,9 +134,22 @@ pub async fn run(command: ModelCommand, context: &Context) -> anyhow::Result<()>
             client.download(request, Some(&path)).await?;
             eprintln!("wrote {}", path.display());
         }
-        ModelCommand::Export { name, output } => {
-            let path = output.unwrap_or_else(|| PathBuf::from(format!("{}.corral", name.name)));
-            let request = client.get(&["v1", "models", &name.name, "export"]).query(&name.query());
+        ModelCommand::Tag { name, tags, metric, rm } => {
+            let detail = registry::tag(&client, &name, &tags, &metric, &rm).await?;
+            context.output.show(&detail, describe);
+        }
+        ModelCommand::Compare { names, all } => {
+            let compared = registry::compare(&client, &names).await?;
+            context.output.show(&compared, |compared| registry::side_by_side(compared, all));
+        }
+        ModelCommand::Features { .. } => unreachable!("`run` has taken it"),
+        ModelCommand::Export { name, output, onnx } => {
+            let format = if onnx { "onnx" } else { "corral" };
+            let path = output.unwrap_or_else(|| PathBuf::from(format!("{}.{format}", name.name)));
+            let request = client
+                .get(&["v1", "models", &name.name, "export"])
+                .query(&name.query())
+                .query(&[("format", format)]);
             client.download(request, Some(&path)).await?;
             eprintln!("wrote {}", path.display());
         }
@@ -124,7 +182,7 @@ fn describe(model: &ModelDetail) -> String {
         ("encoder", model.encoder.clone().unwrap_or_else(|| "none".to_owned())),
         ("created", model.created.clone()),
     ];
-    for part in ["cv", "test"] {
+    for part in ["cv", "test", "noted"] {
         if let Some(metrics) = model.metrics[part].as_object() {
             let shown: Vec<_> = metrics
                 .iter()
@@ -132,6 +190,22 @@ fn describe(model: &ModelDetail) -> String {
                 .collect();
             pairs.push((part, shown.join("  ")));
         }
+    }
+    if !model.tags.is_empty() {
+        pairs.push(("tags", registry::tag_list(&model.tags)));
+    }
+    let from = |key: &str| model.lineage[key].as_str().map(str::to_owned);
+    let origin = [
+        ("search", from("job")),
+        ("data set", from("dataset_name").or_else(|| from("dataset"))),
+        ("taxonomy", from("taxonomy_name").or_else(|| from("taxonomy"))),
+        ("trained by", from("code").map(|code| format!("corral {code}"))),
+    ];
+    pairs.extend(origin.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let endpoints = model.lineage["endpoints"].as_array().into_iter().flatten();
+    let endpoints: Vec<&str> = endpoints.filter_map(|endpoint| endpoint.as_str()).collect();
+    if !endpoints.is_empty() {
+        pairs.push(("serves", endpoints.join(", ")));
     }
     fields(pairs)
 }

@@ -1,4 +1,4 @@
-//! `corral predict`.
+//! `corral predict`: for texts here and now, and for all rows of a file or data set.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use clap::Args;
 use corral_classifier::{Encoder, Model, PredictOptions, Refusals};
 use corral_encoder::MiniLm;
-use corral_server::api::{PredictAnswer, PredictRequest, Prediction, ScoredLabel};
+use corral_server::api::{BatchRequest, PredictAnswer, PredictRequest, Prediction, ScoredLabel};
 use corral_types::{ErrorKind, Failure};
 
-use super::Context;
+use super::{Context, batch};
 use crate::failure::{refusal, reported};
 use crate::output::Output;
 
@@ -50,9 +50,14 @@ pub struct PredictArgs {
     /// Decides the side of a split by key: the same key gets answers of the same version
     #[arg(long, conflicts_with = "model")]
     key: Option<String>,
+    #[command(flatten)]
+    batch: batch::BatchArgs,
 }
 
 pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
+    if args.batch.is_asked() {
+        return batch::run(&args.batch, batch_request(&args)?, context).await;
+    }
     let mut texts = args.texts.clone();
     if args.model.is_some() {
         texts.splice(0..0, args.endpoint.clone());
@@ -96,6 +101,27 @@ pub async fn run(args: PredictArgs, context: &Context) -> anyhow::Result<()> {
         (None, None) => unreachable!("the argument parser asks for one of them"),
     }
     Ok(())
+}
+
+/// What a batch is asked, but for the data set.
+fn batch_request(args: &PredictArgs) -> anyhow::Result<BatchRequest> {
+    let endpoint = args.endpoint.clone().unwrap_or_default();
+    if args.model.is_some() || args.key.is_some() || !args.texts.is_empty() {
+        let message = "a batch asks one version of an endpoint for the rows of a file or data set";
+        return Err(refusal(Failure::new(ErrorKind::Invalid, message).with_hint(
+            "leave out --model, --key and texts: `corral predict ENDPOINT --file in.csv --out \
+             out.parquet`",
+        )));
+    }
+    Ok(BatchRequest {
+        endpoint,
+        top_k: Some(args.top_k),
+        threshold: args.threshold,
+        prefix: args.prefix.clone(),
+        back_off: args.back_off,
+        answer_all: args.answer_all,
+        ..BatchRequest::default()
+    })
 }
 
 fn predict_here(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
+use corral_server::batch_job::BATCH_KIND;
 use corral_server::training_job::TRAIN_KIND;
 use corral_server::{Access, EndpointDomain, OpenLimits, Prices, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
@@ -152,7 +153,10 @@ pub fn launcher() -> ExitCode {
 
 /// The process of one job attempt.
 pub fn job_process() -> ExitCode {
-    corral_worker::job_process_main(&[(TRAIN_KIND, &crate::train_job::TrainJob)])
+    corral_worker::job_process_main(&[
+        (TRAIN_KIND, &crate::train_job::TrainJob),
+        (BATCH_KIND, &crate::batch_job::BatchJob),
+    ])
 }
 
 /// Ends this process when its supervisor ends, however that ends.

@@ -165,6 +165,7 @@ pub async fn run(args: TrainArgs, context: &Context) -> anyhow::Result<()> {
         cpu_hour_price: args.cpu_hour_price,
         gib_hour_price: args.gib_hour_price,
         time_limit_seconds: args.time_limit.as_deref().map(parse_seconds).transpose()?,
+        provenance: Default::default(),
     };
     let job: JobDetail = client.json(client.post(&["v1", "train"]).json(&request)).await?;
     if !args.wait {

@@ -12,24 +12,28 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::{ExportError, ExportFormat, Selection};
+use super::{Beside, ExportError, ExportFormat, Selection};
 use crate::dataset::{Batch, Dataset};
-use crate::manifest::{
-    ColumnType, LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
-    WEIGHT_COLUMN,
-};
+use crate::manifest::{Column, ColumnType, LabelArity, ROW_ID_COLUMN};
+
+/// Rows of a row group, which the writer gathers: two full batches.
+const ROW_GROUP_ROWS: usize = 131_072;
 
 pub(super) fn write_parquet(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
     let failed = |source| ExportError::Parquet { source };
     let zstd = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(zstd).build();
-    let mut out = ArrowWriter::try_new(writer, export_schema(dataset, selection), Some(properties))
-        .map_err(failed)?;
-    let rows = write_batches(dataset, selection, ExportFormat::Parquet, &mut |batch| {
+    let properties = WriterProperties::builder()
+        .set_compression(zstd)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let schema = export_schema(dataset, beside.columns(), selection);
+    let mut out = ArrowWriter::try_new(writer, schema, Some(properties)).map_err(failed)?;
+    let rows = write_batches(dataset, beside, selection, ExportFormat::Parquet, &mut |batch| {
         out.write(&batch).map_err(failed)
     })?;
     out.close().map_err(failed)?;
@@ -38,15 +42,17 @@ pub(super) fn write_parquet(
 
 pub(super) fn write_arrow(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
     let format = ExportFormat::Arrow;
     let failed = |source| ExportError::Encode { format, source };
-    let mut out =
-        FileWriter::try_new_buffered(writer, &export_schema(dataset, selection)).map_err(failed)?;
-    let rows =
-        write_batches(dataset, selection, format, &mut |batch| out.write(&batch).map_err(failed))?;
+    let schema = export_schema(dataset, beside.columns(), selection);
+    let mut out = FileWriter::try_new_buffered(writer, &schema).map_err(failed)?;
+    let rows = write_batches(dataset, beside, selection, format, &mut |batch| {
+        out.write(&batch).map_err(failed)
+    })?;
     out.finish().map_err(failed)?;
     out.flush().map_err(failed)?;
     Ok(rows)
@@ -54,16 +60,19 @@ pub(super) fn write_arrow(
 
 fn write_batches(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     format: ExportFormat,
     write: &mut dyn FnMut(RecordBatch) -> Result<(), ExportError>,
 ) -> Result<u64, ExportError> {
-    let schema = export_schema(dataset, selection);
+    let schema = export_schema(dataset, beside.columns(), selection);
     let failed = |source| ExportError::Encode { format, source };
     let mut rows = 0;
     for batch in dataset.iter() {
         let batch = batch?;
-        let arrays = arrays(dataset, selection, &schema, &batch);
+        let values = beside.values(&batch).map_err(|source| ExportError::Beside { source })?;
+        let mut arrays = arrays(dataset, selection, &batch);
+        arrays.extend(values);
         let mut record = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(failed)?;
         if selection.split.is_some() {
             let kept: Vec<bool> = (0..batch.len()).map(|row| selection.has(&batch, row)).collect();
@@ -75,58 +84,57 @@ fn write_batches(
     Ok(rows)
 }
 
-fn export_schema(dataset: &Dataset, selection: &Selection) -> SchemaRef {
+fn export_schema(dataset: &Dataset, beside: &[Column], selection: &Selection) -> SchemaRef {
     let manifest = dataset.manifest();
     let mut fields = Vec::new();
     if selection.row_ids {
         fields.push(Field::new(ROW_ID_COLUMN, DataType::UInt64, false));
     }
-    fields.push(Field::new(TEXT_COLUMN, DataType::LargeUtf8, false));
-    if selection.labels {
+    fields.push(Field::new(&selection.text_name, DataType::LargeUtf8, false));
+    if let Some(name) = &selection.labels {
         let label = match manifest.labels.arity {
             LabelArity::Single => DataType::LargeUtf8,
             LabelArity::Multi => {
                 DataType::List(Arc::new(Field::new_list_field(DataType::LargeUtf8, true)))
             }
         };
-        fields.push(Field::new(LABEL_COLUMN, label, true));
+        fields.push(Field::new(name, label, true));
     }
-    if selection.shares {
+    if let Some(name) = &selection.shares {
         let shares = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-        fields.push(Field::new(SHARES_COLUMN, shares, true));
+        fields.push(Field::new(name, shares, true));
     }
-    if selection.splits {
-        fields.push(Field::new(SPLIT_COLUMN, DataType::LargeUtf8, true));
+    if let Some(name) = &selection.splits {
+        fields.push(Field::new(name, DataType::LargeUtf8, true));
     }
-    if selection.weights {
-        fields.push(Field::new(WEIGHT_COLUMN, DataType::Float32, true));
+    if let Some(name) = &selection.weights {
+        fields.push(Field::new(name, DataType::Float32, true));
     }
-    for column in &manifest.schema.columns {
-        let data_type = match column.column_type {
-            ColumnType::String => DataType::LargeUtf8,
-            ColumnType::Int => DataType::Int64,
-            ColumnType::Float => DataType::Float64,
-            ColumnType::Bool => DataType::Boolean,
-        };
-        fields.push(Field::new(&column.name, data_type, true));
+    for column in manifest.schema.columns.iter().chain(beside) {
+        fields.push(Field::new(&column.name, data_type(column.column_type), true));
     }
     Arc::new(Schema::new(fields))
 }
 
-fn arrays(
-    dataset: &Dataset,
-    selection: &Selection,
-    schema: &SchemaRef,
-    batch: &Batch,
-) -> Vec<ArrayRef> {
+fn data_type(column_type: ColumnType) -> DataType {
+    match column_type {
+        ColumnType::String => DataType::LargeUtf8,
+        ColumnType::Int => DataType::Int64,
+        ColumnType::Float => DataType::Float64,
+        ColumnType::Bool => DataType::Boolean,
+    }
+}
+
+/// The columns of the data set itself.
+fn arrays(dataset: &Dataset, selection: &Selection, batch: &Batch) -> Vec<ArrayRef> {
     let manifest = dataset.manifest();
     let name = |code: u32| manifest.labels.names[code as usize].as_str();
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    let mut arrays: Vec<ArrayRef> = Vec::new();
     if selection.row_ids {
         arrays.push(Arc::new(UInt64Array::from(batch.row_ids().to_vec())));
     }
     arrays.push(Arc::new(batch.texts().clone()));
-    if selection.labels {
+    if selection.labels.is_some() {
         arrays.push(match manifest.labels.arity {
             LabelArity::Single => {
                 let mut builder = LargeStringBuilder::new();
@@ -144,7 +152,7 @@ fn arrays(
             }
         });
     }
-    if selection.shares {
+    if selection.shares.is_some() {
         let mut builder = ListBuilder::new(Float32Builder::new());
         for row in 0..batch.len() {
             builder.values().append_slice(batch.shares(row).unwrap_or_default());
@@ -152,7 +160,7 @@ fn arrays(
         }
         arrays.push(Arc::new(builder.finish()));
     }
-    if selection.splits {
+    if selection.splits.is_some() {
         let mut builder = LargeStringBuilder::new();
         for row in 0..batch.len() {
             let split = batch.split(row).map(|code| manifest.splits[usize::from(code)].as_str());
@@ -160,14 +168,14 @@ fn arrays(
         }
         arrays.push(Arc::new(builder.finish()));
     }
-    if selection.weights {
+    if selection.weights.is_some() {
         let weights = (0..batch.len()).map(|row| batch.weight(row));
         arrays.push(Arc::new(Float32Array::from_iter(weights)));
     }
-    for field in &schema.fields()[arrays.len()..] {
-        arrays.push(match batch.column(field.name()) {
+    for column in &manifest.schema.columns {
+        arrays.push(match batch.column(&column.name) {
             Some(array) => Arc::clone(array),
-            None => new_null_array(field.data_type(), batch.len()),
+            None => new_null_array(&data_type(column.column_type), batch.len()),
         });
     }
     arrays

@@ -1,26 +1,24 @@
-//! CSV and JSONL.
+//! CSV and JSONL, and the rows that a sheet is written from.
 
 use std::io::{self, BufWriter, Write};
 
 use arrow_array::ArrayRef;
 use memchr::{memchr2, memchr3};
 
-use super::{ExportError, Selection};
+use super::{Beside, ExportError, Selection};
 use crate::dataset::{Batch, Dataset, Value, value_at};
-use crate::manifest::{
-    LABEL_COLUMN, LabelArity, ROW_ID_COLUMN, SHARES_COLUMN, SPLIT_COLUMN, TEXT_COLUMN,
-    WEIGHT_COLUMN,
-};
+use crate::manifest::{Column, LabelArity, ROW_ID_COLUMN};
 
 /// What is gathered before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) fn write_csv(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
-    let names = column_names(dataset, selection);
+    let names = column_names(dataset, beside.columns(), selection);
     let header = |out: &mut Out<'_>| {
         for (index, name) in names.iter().enumerate() {
             separate(out, index)?;
@@ -28,7 +26,7 @@ pub(super) fn write_csv(
         }
         out.write_all(b"\n")
     };
-    write_rows(dataset, selection, writer, &header, &|out, row| {
+    write_rows(dataset, beside, selection, writer, &header, &|out, row| {
         for index in 0..names.len() {
             separate(out, index)?;
             match row.cell(index) {
@@ -49,13 +47,14 @@ pub(super) fn write_csv(
 
 pub(super) fn write_jsonl(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
 ) -> Result<u64, ExportError> {
-    let names = column_names(dataset, selection);
+    let names = column_names(dataset, beside.columns(), selection);
     let keys: Vec<String> =
         names.iter().map(|name| serde_json::to_string(name).expect("a text is JSON")).collect();
-    write_rows(dataset, selection, writer, &|_| Ok(()), &|out, row| {
+    write_rows(dataset, beside, selection, writer, &|_| Ok(()), &|out, row| {
         for (index, key) in keys.iter().enumerate() {
             out.write_all(if index == 0 { b"{" } else { b", " })?;
             write!(out, "{key}: ")?;
@@ -76,10 +75,12 @@ pub(super) fn write_jsonl(
     })
 }
 
-type Out<'w> = BufWriter<&'w mut (dyn Write + Send)>;
+pub(super) type Out<'w> = BufWriter<&'w mut (dyn Write + Send)>;
 
-fn write_rows(
+/// Writes a head and every row that is selected; returns how many rows.
+pub(super) fn write_rows(
     dataset: &Dataset,
+    beside: &mut dyn Beside,
     selection: &Selection,
     writer: &mut (dyn Write + Send),
     header: &dyn Fn(&mut Out<'_>) -> io::Result<()>,
@@ -92,8 +93,11 @@ fn write_rows(
     for batch in dataset.iter() {
         let batch = batch?;
         let columns = dataset.manifest().schema.columns.iter();
-        let columns: Vec<Option<&ArrayRef>> =
-            columns.map(|column| batch.column(&column.name)).collect();
+        let values = beside.values(&batch).map_err(|source| ExportError::Beside { source })?;
+        let columns: Vec<Option<&ArrayRef>> = columns
+            .map(|column| batch.column(&column.name))
+            .chain(values.iter().map(Some))
+            .collect();
         for at in (0..batch.len()).filter(|&row| selection.has(&batch, row)) {
             let row = ExportRow { dataset, selection, batch: &batch, columns: &columns, at };
             write_row(&mut out, &row).map_err(failed)?;
@@ -105,19 +109,22 @@ fn write_rows(
 }
 
 /// The columns of an export, in order.
-pub(super) fn column_names(dataset: &Dataset, selection: &Selection) -> Vec<String> {
+pub(super) fn column_names(
+    dataset: &Dataset,
+    beside: &[Column],
+    selection: &Selection,
+) -> Vec<String> {
     let mut names = Vec::new();
     names.extend(selection.row_ids.then(|| ROW_ID_COLUMN.to_owned()));
-    names.push(TEXT_COLUMN.to_owned());
-    names.extend(selection.labels.then(|| LABEL_COLUMN.to_owned()));
-    names.extend(selection.shares.then(|| SHARES_COLUMN.to_owned()));
-    names.extend(selection.splits.then(|| SPLIT_COLUMN.to_owned()));
-    names.extend(selection.weights.then(|| WEIGHT_COLUMN.to_owned()));
-    names.extend(dataset.manifest().schema.columns.iter().map(|column| column.name.clone()));
+    names.push(selection.text_name.clone());
+    let Selection { labels, shares, splits, weights, .. } = selection;
+    names.extend([labels, shares, splits, weights].into_iter().flatten().cloned());
+    let further = dataset.manifest().schema.columns.iter().chain(beside);
+    names.extend(further.map(|column| column.name.clone()));
     names
 }
 
-struct ExportRow<'a> {
+pub(super) struct ExportRow<'a> {
     dataset: &'a Dataset,
     selection: &'a Selection,
     batch: &'a Batch,
@@ -125,7 +132,7 @@ struct ExportRow<'a> {
     at: usize,
 }
 
-enum ExportCell<'a> {
+pub(super) enum ExportCell<'a> {
     Nothing,
     RowId(u64),
     Value(Value<'a>),
@@ -138,14 +145,14 @@ enum ExportCell<'a> {
 
 impl<'a> ExportRow<'a> {
     /// The value in a column of [`column_names`].
-    fn cell(&self, mut column: usize) -> ExportCell<'a> {
+    pub(super) fn cell(&self, mut column: usize) -> ExportCell<'a> {
         let fixed = [
             (self.selection.row_ids, Self::row_id as fn(&Self) -> ExportCell<'a>),
             (true, Self::text),
-            (self.selection.labels, Self::label),
-            (self.selection.shares, Self::shares),
-            (self.selection.splits, Self::split),
-            (self.selection.weights, Self::weight),
+            (self.selection.labels.is_some(), Self::label),
+            (self.selection.shares.is_some(), Self::shares),
+            (self.selection.splits.is_some(), Self::split),
+            (self.selection.weights.is_some(), Self::weight),
         ];
         for (present, cell) in fixed {
             match (present, column) {

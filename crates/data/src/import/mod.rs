@@ -15,7 +15,7 @@ mod sink;
 pub use error::ImportError;
 pub use options::{
     ColumnChoice, ColumnSelection, Compression, Format, Header, ImportOptions, LabelArityChoice,
-    OnError, QuoteChoice, TextEncoding,
+    OnError, QuoteChoice, RoleNames, TextEncoding,
 };
 pub use problems::{Position, Problem, ProblemReason, ProblemSummary};
 pub use run::{

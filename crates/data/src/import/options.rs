@@ -28,6 +28,7 @@ pub struct ImportOptions {
     /// The column of shares, a list as long as that of the labels.
     pub shares: ColumnChoice,
     pub columns: ColumnSelection,
+    pub role_names: RoleNames,
     /// Types of columns that are not to be found out. A value that is not of the type is an error.
     pub column_types: Vec<(String, ColumnType)>,
     /// What stands between the labels of a row with several.
@@ -198,6 +199,17 @@ pub enum ColumnSelection {
     #[default]
     All,
     Only(Vec<String>),
+}
+
+/// What becomes of a column without a role that is called like one that has it in an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoleNames {
+    /// It gets a number after its name.
+    #[default]
+    Reserved,
+    /// It keeps its name, `text` apart; a role that the data set gets later is exported under
+    /// another one.
+    Free,
 }
 
 /// Whether rows may have several labels.

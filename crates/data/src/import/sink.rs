@@ -8,7 +8,7 @@ use super::builder::{ColumnBuilder, TextValues};
 use super::columns::{ColumnPlan, Role, RolesTaken, SplitSource};
 use super::error::ImportError;
 use super::labels::{BatchLabels, LabelRows, NameTable, SharesByName, utf8, weight_of};
-use super::options::{ColumnChoice, ImportOptions, OnError};
+use super::options::{ColumnChoice, ImportOptions, OnError, RoleNames};
 use super::part_writer::{BatchRows, DraftPart, PartWriter};
 use super::problems::{Position, Problem, ProblemReason, ProblemSummary};
 use super::run::{ImportProgress, Progress};
@@ -259,7 +259,12 @@ impl<'a> RowSink<'a> {
     /// The builder of a column. A second column of one name in a file, or one named like
     /// those every data set has, gets a number after its name.
     fn column(&mut self, name: &str, taken: &mut Vec<usize>) -> Result<usize, ImportError> {
-        let reserved = [TEXT_COLUMN, LABEL_COLUMN, SPLIT_COLUMN, WEIGHT_COLUMN, SHARES_COLUMN];
+        let reserved: &[&str] = match self.options.role_names {
+            RoleNames::Reserved => {
+                &[TEXT_COLUMN, LABEL_COLUMN, SPLIT_COLUMN, WEIGHT_COLUMN, SHARES_COLUMN]
+            }
+            RoleNames::Free => &[TEXT_COLUMN],
+        };
         let base = if name.is_empty() { "column" } else { name };
         let mut unique = base.to_owned();
         let mut number = 1;

@@ -173,6 +173,8 @@ impl SheetCell {
                 return sink.put(target, Cell::Text(value.text().as_bytes()));
             }
             Self::Empty => Cell::Null,
+            // A sheet has no lists: several labels are written as JSON, as in CSV.
+            Self::Text(text) if target == Target::Label => Cell::Untyped(text.as_bytes()),
             Self::Text(text) => Cell::Text(text.as_bytes()),
             Self::Int(value) => Cell::Int(*value),
             Self::Float(value) => Cell::Float(*value),

@@ -90,7 +90,7 @@ fn csv_exports_are_as_documented() {
     let jsonl = "{\"text\": \"a, \\\"b\\\"\\nc\", \"label\": [\"x\", \"y\"], \"n\": 1, \"split\": \"train\"}\n\
         {\"text\": \"\", \"label\": null, \"n\": null}\n";
     let manifest = imported(&store, "a.jsonl", jsonl.as_bytes()).manifest;
-    let options = ExportOptions { split: None, row_ids: RowIds::Include };
+    let options = ExportOptions { row_ids: RowIds::Include, ..ExportOptions::default() };
     let bytes = exported(&store, &manifest, ExportFormat::Csv, &options);
     let expect = "row_id,text,label,split,n\n\
         0,\"a, \"\"b\"\"\nc\",\"[\"\"x\"\",\"\"y\"\"]\",train,1\n\
@@ -125,4 +125,48 @@ fn one_split_can_be_exported() {
         error.to_string(),
         "the data set has no split `tests`; its splits are train, valid, test"
     );
+}
+
+#[test]
+fn a_sheet_keeps_every_text_and_says_what_it_cannot_hold() {
+    let store = FolderStore::new().unwrap();
+    let texts = [
+        "<a> & \"b\"",
+        " spaces ",
+        "two\nlines\tand\ra return",
+        "🐎 _x0041_ __x005f_x_x_ \u{1}",
+        "007",
+    ];
+    let row = |text: &&str| serde_json::json!({"text": text, "big": i64::MAX, "no": -0.5});
+    let lines: String = texts.iter().map(|text| row(text).to_string() + "\n").collect();
+    let manifest = imported(&store, "a.jsonl", lines.as_bytes()).manifest;
+    let bytes = exported(&store, &manifest, ExportFormat::Xlsx, &ExportOptions::default());
+    let again = imported(&store, "again.xlsx", &bytes).manifest;
+    let found = rows(&store, &again);
+    let kept: Vec<&str> = found.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(kept, texts);
+    assert_eq!(found[0].values, [i64::MAX.to_string(), "-0.5".to_owned()]);
+
+    let long = serde_json::json!({"text": "x".repeat(32_768)}).to_string();
+    let manifest = imported(&store, "a.jsonl", long.as_bytes()).manifest;
+    let dataset = Dataset::open(manifest, &store).unwrap();
+    let options = ExportOptions::default();
+    let error = export(&dataset, ExportFormat::Xlsx, &options, &mut Vec::new()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("32768") && source.contains("csv"), "{source}");
+    assert!(ExportFormat::Xlsx.check_rows(1_048_575).is_ok());
+    let error = ExportFormat::Xlsx.check_rows(1_048_576).unwrap_err();
+    assert!(error.to_string().contains("1048575"), "{error}");
+}
+
+#[test]
+fn the_suffix_of_a_file_says_its_format() {
+    let check = |name: &str, format| assert_eq!(ExportFormat::of_file_name(name), Ok(format));
+    check("a.CSV", ExportFormat::Csv);
+    check("a.b.ndjson", ExportFormat::Jsonl);
+    check("a.feather", ExportFormat::Arrow);
+    check("a.xlsx", ExportFormat::Xlsx);
+    for wrong in ["a", "a.pickle", "a.csv.gz", ""] {
+        assert!(ExportFormat::of_file_name(wrong).unwrap_err().contains(".parquet"), "{wrong}");
+    }
 }

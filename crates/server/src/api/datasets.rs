@@ -21,6 +21,9 @@ pub struct ImportQuery {
     pub weight: Option<String>,
     /// The column that names the split of a row.
     pub split: Option<String>,
+    /// `usual` (the default): columns with the usual names are the label, the split, the weight.
+    /// `text`: only what is named here has a role, and every other column stays as it is.
+    pub roles: Option<String>,
     /// `csv`, `tsv`, `jsonl`, `parquet`, `arrow`, `xlsx` or `text`.
     pub format: Option<String>,
     /// One character, or `tab`.

@@ -1,5 +1,7 @@
 //! Jobs, and the training that is the first kind of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -84,6 +86,10 @@ pub struct TrainRequest {
     /// The job's time limit; a day when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_seconds: Option<u64>,
+    /// What the model's file and report shall tell of where it comes from, by name, such as a
+    /// `data_card`; at most 16 KiB.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

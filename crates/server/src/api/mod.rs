@@ -4,6 +4,7 @@
 //! strings here; times are RFC 3339 in UTC; sizes are bytes.
 
 mod admin;
+mod batch;
 mod datasets;
 mod endpoints;
 mod error;
@@ -16,6 +17,7 @@ mod taxonomies;
 mod usage;
 
 pub use admin::*;
+pub use batch::*;
 pub use datasets::*;
 pub use endpoints::*;
 pub use error::*;

@@ -27,7 +27,7 @@ use crate::state::App;
 use crate::{encoding, plain_error};
 
 /// The words after `/v1/` that begin paths of our own API.
-const OWN_NOUNS: [&str; 14] = [
+const OWN_NOUNS: [&str; 15] = [
     "backup",
     "datasets",
     "encoders",
@@ -35,6 +35,7 @@ const OWN_NOUNS: [&str; 14] = [
     "gc",
     "jobs",
     "models",
+    "predict",
     "taxonomies",
     "tokens",
     "train",

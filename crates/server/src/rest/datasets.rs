@@ -10,8 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use corral_data::{
     ColumnChoice, Compression, DrawFrom, DrawSplits, ExportFormat, ExportOptions, FileReport,
-    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, SHARES_COLUMN, Source, Value,
-    WEIGHT_COLUMN,
+    Fraction, Header, ImportOptions, LabelArity, NoProgress, OnError, RoleNames, SHARES_COLUMN,
+    Source, Value, WEIGHT_COLUMN,
 };
 use corral_datasets::{Datasets, ImportMode, ImportedSet, OpenSet};
 use corral_types::{Caller, ErrorKind, Failure};
@@ -141,8 +141,13 @@ fn internal(doing: &str, error: &io::Error) -> ApiError {
 }
 
 fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
+    let unnamed = match query.roles.as_deref() {
+        None | Some("usual") => ColumnChoice::Detect,
+        Some("text") => ColumnChoice::Absent,
+        Some(other) => return Err(invalid(format!("`roles` is usual or text, not `{other}`"))),
+    };
     let column =
-        |choice: &Option<String>| choice.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named);
+        |choice: &Option<String>| choice.clone().map_or(unnamed.clone(), ColumnChoice::Named);
     let format = match query.format.as_deref() {
         Some("text") => Some("lines"),
         other => other,
@@ -164,6 +169,10 @@ fn import_options(query: &ImportQuery) -> Answer<ImportOptions> {
         split: column(&query.split),
         weight: column(&query.weight),
         shares: column(&query.shares),
+        role_names: match unnamed {
+            ColumnChoice::Absent => RoleNames::Free,
+            _ => RoleNames::Reserved,
+        },
         label_separator: query.label_separator.clone(),
         on_error: match query.on_error.as_deref() {
             None | Some("fail") => OnError::Fail,

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use corral_jobs::{Ending, Job, JobFilter, JobRequest, JobState, JobView, Phase};
 use corral_placement::WaitReason;
-use corral_types::{Caller, ErrorKind, JobId, Timestamp, display_bytes};
+use corral_types::{Caller, ErrorKind, Failure, JobId, Timestamp, display_bytes};
 use corral_worker_api::LogStream;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
+use tokio_util::io::ReaderStream;
 
-use super::answer::{Answer, Body, Query, id, invalid, page_of, page_request, time};
+use super::answer::{Answer, ApiError, Body, Query, id, invalid, page_of, page_request, time};
 use crate::api::{
     DEFAULT_PAGE, ErrorDetail, JobDetail, JobListQuery, LogLine, LogPage, LogQuery, MAX_PAGE, Page,
     PageQuery, ProbeRequest, RunDetail,
@@ -154,6 +156,34 @@ fn mlflow_status(status: corral_catalog::RunStatus) -> &'static str {
         corral_catalog::RunStatus::Failed => "FAILED",
         corral_catalog::RunStatus::Stopped => "KILLED",
     }
+}
+
+/// A file that a job which succeeded has made, such as `predictions`; kept as long as the job is.
+#[utoipa::path(get, path = "/v1/jobs/{id}/outputs/{name}", tag = "jobs",
+    params(("id" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
+pub async fn output(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Path((text, name)): Path<(String, String)>,
+) -> Answer<Response> {
+    let JobView { job, .. } = app.jobs.get(&caller, id(&text, "job")?).await?;
+    let Phase::Ended { ending: Ending::Succeeded { outputs, .. }, .. } = &job.phase else {
+        let message = format!("the job {text} is {}, and has no outputs", job.state());
+        return Err(ApiError(Failure::new(ErrorKind::Conflict, message)));
+    };
+    let Some(output) = outputs.iter().find(|output| output.name == name) else {
+        let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+        let message = format!("the job {text} made no `{name}`");
+        let hint = format!("it made {}", names.join(", "));
+        return Err(ApiError(Failure::new(ErrorKind::NotFound, message).with_hint(hint)));
+    };
+    let file = tokio::fs::File::from_std(app.blobs.open_file(&output.blob)?);
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, output.bytes.to_string()),
+    ];
+    Ok((headers, axum::body::Body::from_stream(ReaderStream::new(file))).into_response())
 }
 
 /// Ends the job and drops what it has.

@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod backup;
+mod batch;
 mod datasets;
 mod endpoints;
 mod health;
@@ -12,6 +13,7 @@ mod lines;
 mod models;
 mod observing;
 mod openapi;
+mod registry;
 mod split_lines;
 mod taxonomies;
 mod train;
@@ -25,7 +27,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use corral_types::{ErrorKind, Failure};
 
 use crate::encoding;
@@ -39,6 +41,7 @@ pub const MAX_BODY_BYTES: usize = 32 << 20;
 pub fn router(app: App) -> Router {
     let posts_that_create = Router::new()
         .route("/v1/train", post(train::train))
+        .route("/v1/predict", post(batch::predict))
         .route("/v1/jobs/probe", post(jobs::probe))
         .route("/v1/workspaces", post(admin::create_workspace))
         .route("/v1/tokens", post(admin::create_token))
@@ -75,12 +78,14 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}/logs", get(jobs::logs))
         .route("/v1/jobs/{id}/events", get(jobs::events))
         .route("/v1/jobs/{id}/runs", get(jobs::runs))
+        .route("/v1/jobs/{id}/outputs/{name}", get(jobs::output))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/finish", post(jobs::finish))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::show))
         .route("/v1/models/{name}", delete(models::remove))
         .route("/v1/models/{name}/export", get(models::export))
+        .route("/v1/models/{name}/notes", patch(models::note))
         .route("/v1/models/{name}/report", get(models::report))
         .route("/v1/models/{name}/report.html", get(models::report_page))
         .route("/v1/encoders", get(models::list_encoders))

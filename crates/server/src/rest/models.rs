@@ -1,7 +1,7 @@
 //! `/v1/models` and `/v1/encoders`.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Body as RawBody;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,12 +13,15 @@ use corral_classifier::{Encoder, Model};
 use corral_encoder::MiniLm;
 use corral_training::Report;
 use corral_types::{Caller, ErrorKind, Failure, ModelId, Timestamp};
-use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::answer::{Answer, ApiError, Query, name, page_request, time};
+use super::answer::{Answer, ApiError, Body, Query, invalid, name, page_request, time};
+use super::registry;
 use super::upload::{cut_off, receive_blob};
-use crate::api::{EncoderDetail, ModelDetail, ModelSummary, Page, PageQuery, VersionQuery};
+use crate::api::{
+    EncoderDetail, ModelDetail, ModelExportQuery, ModelListQuery, ModelNotes, ModelSummary, Page,
+    PageQuery, VersionQuery,
+};
 use crate::auth::{Reader, Writer};
 use crate::state::App;
 
@@ -29,26 +32,34 @@ const MAX_MODEL_BYTES: u64 = 4 << 30;
 const MAX_ENCODER_BYTES: u64 = 2 << 30;
 
 /// The models of the workspace.
-#[utoipa::path(get, path = "/v1/models", tag = "models", params(PageQuery),
+#[utoipa::path(get, path = "/v1/models", tag = "models", params(ModelListQuery),
     responses((status = 200, body = Page<ModelSummary>)))]
 pub async fn list(
     State(app): State<App>,
     Reader(caller): Reader,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ModelListQuery>,
 ) -> Answer<Json<Page<ModelSummary>>> {
-    let page = app.catalog.list_models(caller.workspace, page_request(&query)?).await?;
-    let items = page.items.into_iter().filter_map(|record| {
-        let latest = record.latest?;
-        Some(ModelSummary {
+    let page = page_request(&PageQuery { after: query.after, limit: query.limit })?;
+    let page = app.catalog.list_models(caller.workspace, page).await?;
+    let mut items = Vec::new();
+    for record in page.items {
+        let Some(latest) = record.latest else { continue };
+        let notes = app.catalog.model_notes(caller.workspace, record.id).await?;
+        let tags = registry::tags_of(&notes, latest.number);
+        if !query.tag.as_deref().is_none_or(|wanted| registry::has_tag(&tags, wanted)) {
+            continue;
+        }
+        items.push(ModelSummary {
             name: record.name.to_string(),
             id: record.id.to_string(),
             version: latest.number,
             bytes: latest.bytes,
             created: time(latest.created),
-            metrics: metrics(&latest),
-        })
-    });
-    Ok(Json(Page { items: items.collect(), next: page.next.map(|cursor| cursor.to_string()) }))
+            metrics: registry::metrics(&latest, &notes),
+            tags,
+        });
+    }
+    Ok(Json(Page { items, next: page.next.map(|cursor| cursor.to_string()) }))
 }
 
 /// A version's size, accuracy and origin.
@@ -65,23 +76,46 @@ pub async fn show(
     Ok(Json(detail(&app, &caller, record, version).await?))
 }
 
-/// A version's file.
+/// A version's file: the model as Corral reads it, or its heads as a graph of ONNX.
 #[utoipa::path(get, path = "/v1/models/{name}/export", tag = "models",
-    params(("name" = String, Path), VersionQuery),
+    params(("name" = String, Path), ModelExportQuery),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
 pub async fn export(
     State(app): State<App>,
     Reader(caller): Reader,
     Path(text): Path<String>,
-    Query(query): Query<VersionQuery>,
+    Query(query): Query<ModelExportQuery>,
 ) -> Answer<Response> {
     let (_, version) = find(&app, &caller, &text, query.version).await?;
+    match query.format.as_deref() {
+        None | Some("corral") => {}
+        Some("onnx") => return registry::as_onnx(&app, &version).await,
+        Some(other) => return Err(invalid(format!("`format` is corral or onnx, not `{other}`"))),
+    }
     let file = tokio::fs::File::from_std(app.blobs.open_file(&version.file)?);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, version.bytes.to_string()),
     ];
-    Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+    Ok((headers, RawBody::from_stream(ReaderStream::new(file))).into_response())
+}
+
+/// Sets and takes away tags and metrics of a version, all or none.
+#[utoipa::path(patch, path = "/v1/models/{name}/notes", tag = "models",
+    params(("name" = String, Path), VersionQuery), request_body = ModelNotes,
+    responses((status = 200, body = ModelDetail)))]
+pub async fn note(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Path(text): Path<String>,
+    Query(query): Query<VersionQuery>,
+    Body(notes): Body<ModelNotes>,
+) -> Answer<Json<ModelDetail>> {
+    let (record, version) = find(&app, &caller, &text, query.version).await?;
+    let changes = registry::changes(notes)?;
+    let (workspace, number) = (caller.workspace, version.number);
+    app.catalog.change_model_notes(workspace, record.id, number, changes).await?;
+    Ok(Json(detail(&app, &caller, record, version).await?))
 }
 
 /// What the training of a version found out. A client that accepts `text/html` gets it as a
@@ -130,7 +164,7 @@ pub async fn import(
     State(app): State<App>,
     Writer(caller): Writer,
     Path(text): Path<String>,
-    body: Body,
+    body: RawBody,
 ) -> Answer<Json<ModelDetail>> {
     let name = name(&text)?;
     let put = receive_blob(&app.blobs, body, MAX_MODEL_BYTES).await?;
@@ -195,7 +229,7 @@ pub async fn list_encoders(
 pub async fn add_encoder(
     State(app): State<App>,
     Writer(caller): Writer,
-    body: Body,
+    body: RawBody,
 ) -> Answer<Json<EncoderDetail>> {
     let put = receive_blob(&app.blobs, body, MAX_ENCODER_BYTES).await?;
     let path = app.blobs.local_path(&put.hash)?;
@@ -283,10 +317,6 @@ async fn page_of_report(bytes: Vec<u8>) -> Answer<Response> {
     Ok((headers, page).into_response())
 }
 
-fn metrics(version: &ModelVersion) -> Value {
-    serde_json::from_str(&version.metrics_json).unwrap_or_default()
-}
-
 async fn detail(
     app: &App,
     caller: &Caller,
@@ -304,11 +334,8 @@ async fn detail(
         failure.kind = ErrorKind::DataLoss;
         ApiError(failure)
     })?;
-    let lineage = json!({
-        "job": version.lineage.job.map(|job| job.to_string()),
-        "dataset": version.lineage.dataset.map(|(id, number)| format!("{id}@{number}")),
-        "taxonomy": version.lineage.taxonomy.map(|(id, number)| format!("{id}@{number}")),
-    });
+    let notes = app.catalog.model_notes(caller.workspace, record.id).await?;
+    let lineage = registry::lineage(app, caller, &record, &version).await?;
     Ok(ModelDetail {
         name: record.name.to_string(),
         id: record.id.to_string(),
@@ -319,8 +346,10 @@ async fn detail(
         classes: info.classes as u64,
         members: info.members.len() as u64,
         encoder: info.encoder.map(|need| need.name),
-        metrics: metrics(&version),
+        metrics: registry::metrics(&version, &notes),
+        tags: registry::tags_of(&notes, version.number),
         lineage,
+        metadata: info.metadata,
         versions: versions
             .iter()
             .filter(|version| version.removed.is_none())

@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::{
-    admin, backup, datasets, endpoints, jobs, models, observing, taxonomies, train, usage,
+    admin, backup, batch, datasets, endpoints, jobs, models, observing, taxonomies, train, usage,
 };
 
 #[derive(OpenApi)]
@@ -39,17 +39,20 @@ use super::{
         taxonomies::matches,
         taxonomies::remove,
         train::train,
+        batch::predict,
         jobs::list,
         jobs::show,
         jobs::logs,
         jobs::events,
         jobs::runs,
+        jobs::output,
         jobs::cancel,
         jobs::finish,
         jobs::probe,
         models::list,
         models::show,
         models::export,
+        models::note,
         models::report,
         models::report_page,
         models::import,

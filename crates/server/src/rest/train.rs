@@ -19,6 +19,10 @@ use crate::training_job::{LabelTask, MAX_MILLI_CPU, TrainOrder, TrainPayload};
 /// How long a training job may take when nothing is said: a day.
 const DEFAULT_TIME_LIMIT_SECONDS: u64 = 24 * 3600;
 
+/// The most that a request tells of a model's origin: a page or two, and a quarter of what the
+/// head of a model's file holds.
+const MAX_PROVENANCE_BYTES: usize = 16 * 1024;
+
 /// Candidates of one request, so that a list is not longer than any search.
 const MOST_CANDIDATES: usize = 1000;
 
@@ -51,6 +55,7 @@ pub async fn train(
         None => Vec::new(),
         Some(text) => candidates_of(&app, &caller, text).await?,
     };
+    check_provenance(&request)?;
     let usual = TrainOptions::default();
     let options = TrainOptions {
         name: model.to_string(),
@@ -84,6 +89,7 @@ pub async fn train(
                 ("taxonomy", format!("{}@{}", loaded.record.name, loaded.version.number))
             }))
             .map(|(key, value)| (key.to_owned(), value))
+            .chain(request.provenance.clone())
             .collect(),
         ..usual
     };
@@ -126,6 +132,17 @@ async fn candidates_of(app: &App, caller: &Caller, text: &str) -> Answer<Vec<Can
     })?;
     let complete = |trial: &&TrialReport| trial.ending == TrialEnding::Complete;
     Ok(report.trials.iter().filter(complete).map(|trial| trial.candidate).collect())
+}
+
+/// What a request tells of a model's origin goes into the head of the model's file.
+fn check_provenance(request: &TrainRequest) -> Answer<()> {
+    let bytes: usize = request.provenance.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_PROVENANCE_BYTES {
+        return Err(invalid(format!(
+            "`provenance` has {bytes} bytes; it has at most {MAX_PROVENANCE_BYTES}"
+        )));
+    }
+    Ok(())
 }
 
 /// The candidates that a request lists itself.

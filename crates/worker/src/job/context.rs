@@ -134,13 +134,28 @@ impl JobContext {
     /// # Errors
     /// When it could not be kept, such as for lack of disk space.
     pub fn checkpoint(&self, state: &[u8]) -> Result<(), JobFailure> {
+        self.keep_checkpoint(|file| std::fs::write(file, state))
+    }
+
+    /// The same of state in a file, which is copied: for state that is not to be held in memory.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_file(&self, state: &Path) -> Result<(), JobFailure> {
+        self.keep_checkpoint(|file| std::fs::copy(state, file).map(drop))
+    }
+
+    fn keep_checkpoint(
+        &self,
+        write: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<(), JobFailure> {
         let mut number = lock(&self.checkpoint_number);
         let file = self.directory.join(format!("checkpoint-{number}"));
         *number += 1;
         let failed = |error: std::io::Error| {
             JobFailure::retryable(format!("write the checkpoint {}: {error}", file.display()))
         };
-        std::fs::write(&file, state).map_err(failed)?;
+        write(&file).map_err(failed)?;
         self.heard.lock().checkpoint_answer = None;
         self.say(&FromJob::Checkpoint { file: file.clone() })?;
         let mut heard = self.heard.lock();
@@ -161,6 +176,11 @@ impl JobContext {
         std::fs::read(path).map(Some).map_err(|error| {
             JobFailure::retryable(format!("read the checkpoint {}: {error}", path.display()))
         })
+    }
+
+    /// The file with that state, to be read, not written.
+    pub fn checkpoint_path(&self) -> Option<&Path> {
+        self.description.checkpoint.as_deref()
     }
 
     /// Whether the attempt shall end at once: cancelled, over its time, or the worker ends.

@@ -28,6 +28,7 @@ from .errors import (
     UnsupportedError,
 )
 from .options import (
+    BatchOptions,
     CanaryOptions,
     DriftOptions,
     ImportOptions,
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BatchOptions",
     "CanaryOptions",
     "Class",
     "Client",

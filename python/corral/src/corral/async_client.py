@@ -19,6 +19,7 @@ from ._progress import progress_for
 from ._settings import find_settings
 from ._units import Duration
 from .options import (
+    BatchOptions,
     CanaryOptions,
     DriftOptions,
     ImportOptions,
@@ -98,6 +99,18 @@ class AsyncClient:
         return AsyncJob(
             self._driver, await self._driver.run(jobs.train(model, dataset, taxonomy, options))
         )
+
+    async def predict_rows(
+        self,
+        endpoint: str | Endpoint,
+        dataset: str | Referred,
+        to: str | None = None,
+        format: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncJob:
+        name = endpoint if isinstance(endpoint, str) else endpoint.name
+        batch = jobs.batch(name, dataset, to, format, options)
+        return AsyncJob(self._driver, await self._driver.run(batch))
 
     async def runs(self, job: str | JobHandle) -> Runs:
         return await self._driver.run(jobs.runs(job if isinstance(job, str) else job.id))
@@ -247,6 +260,9 @@ class AsyncJob(JobHandle):
     async def runs(self) -> Runs:
         return await self._driver.run(jobs.runs(self.id))
 
+    async def download(self, path: str | os.PathLike[str], output: str = "predictions") -> Path:
+        return await self._driver.run(jobs.download(self.id, path, output))
+
 
 @documented_as(client.Jobs)
 class AsyncJobs:
@@ -269,8 +285,16 @@ class AsyncModels:
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
 
-    async def list(self) -> Table[ModelSummary]:
-        return await self._driver.run(models.listing())
+    async def list(self, tag: str | None = None) -> Table[ModelSummary]:
+        return await self._driver.run(models.listing(tag))
+
+    async def tag(
+        self,
+        name: str | Referred,
+        tags: Mapping[str, str | None] | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> Model:
+        return await self._driver.run(models.note(name, tags or {}, metrics or {}))
 
     async def show(self, name: str | Referred, version: int | None = None) -> Model:
         return await self._driver.run(models.show(name, version))
@@ -279,9 +303,12 @@ class AsyncModels:
         return await self._driver.run(models.report(name, version))
 
     async def export(
-        self, name: str | Referred, path: str | os.PathLike[str] | None = None
+        self,
+        name: str | Referred,
+        path: str | os.PathLike[str] | None = None,
+        format: Literal["corral", "onnx"] = "corral",
     ) -> Path:
-        return await self._driver.run(models.export(name, path))
+        return await self._driver.run(models.export(name, path, format))
 
     async def import_file(self, name: str, path: str | os.PathLike[str]) -> Model:
         return await self._driver.run(models.load(name, path))

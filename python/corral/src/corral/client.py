@@ -19,6 +19,7 @@ from ._progress import progress_for
 from ._settings import find_settings
 from ._units import Duration
 from .options import (
+    BatchOptions,
     CanaryOptions,
     DriftOptions,
     ImportOptions,
@@ -112,6 +113,22 @@ class Client:
         classes, or on both; a model of that name gets its next version. `options` are those of
         `TrainOptions`, such as `trials` and `budget`. Answers at once, with the job."""
         return Job(self._driver, self._driver.run(jobs.train(model, dataset, taxonomy, options)))
+
+    def predict_rows(
+        self,
+        endpoint: str | Endpoint,
+        dataset: str | Referred,
+        to: str | None = None,
+        format: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> Job:
+        """Asks an endpoint (`name`, `name/version` or `name/alias`) for every row of a data set in
+        the background. The rows and their answers become the data set `to`, or a file of a
+        `format`: `csv`, `jsonl`, `parquet` (when neither is said), `arrow` or `xlsx`, which
+        `wait().download(path)` fetches. One version answers all rows, whatever is deployed
+        meanwhile. `options` are those of `BatchOptions`. Answers at once, with the job."""
+        name = endpoint if isinstance(endpoint, str) else endpoint.name
+        return Job(self._driver, self._driver.run(jobs.batch(name, dataset, to, format, options)))
 
     def runs(self, job: str | JobHandle) -> Runs:
         """The trials of a training job, as a table."""
@@ -208,8 +225,8 @@ class Datasets:
     def export(
         self, name: str | Referred, path: str | os.PathLike[str], format: str | None = None
     ) -> Path:
-        """Writes a version to a file as `csv`, `jsonl`, `parquet` or `arrow`, by the path's
-        ending if no format is named."""
+        """Writes a version to a file as `csv`, `jsonl`, `parquet`, `arrow` or `xlsx`, by the
+        path's ending if no format is named."""
         return self._driver.run(datasets.export(name, path, format))
 
     def remove(self, name: str) -> None:
@@ -300,6 +317,10 @@ class Job(JobHandle):
         """The trials of a search, as a table; `.to_pandas()` makes a data frame of it."""
         return self._driver.run(jobs.runs(self.id))
 
+    def download(self, path: str | os.PathLike[str], output: str = "predictions") -> Path:
+        """Writes a file that the job has made, such as the `predictions` of a batch."""
+        return self._driver.run(jobs.download(self.id, path, output))
+
 
 class Jobs:
     """`client.jobs`."""
@@ -322,9 +343,18 @@ class Models:
     def __init__(self, driver: SyncDriver) -> None:
         self._driver = driver
 
-    def list(self) -> Table[ModelSummary]:
-        """All models."""
-        return self._driver.run(models.listing())
+    def list(self, tag: str | None = None) -> Table[ModelSummary]:
+        """All models, or those whose newest version has a tag: `name` or `name=value`."""
+        return self._driver.run(models.listing(tag))
+
+    def tag(
+        self,
+        name: str | Referred,
+        tags: Mapping[str, str | None] | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> Model:
+        """Sets tags and metrics of a version; `None` takes one away."""
+        return self._driver.run(models.note(name, tags or {}, metrics or {}))
 
     def show(self, name: str | Referred, version: int | None = None) -> Model:
         """Size, scores and origin of a version, the newest if none is named."""
@@ -334,10 +364,15 @@ class Models:
         """What training found out. A notebook shows it as a page."""
         return self._driver.run(models.report(name, version))
 
-    def export(self, name: str | Referred, path: str | os.PathLike[str] | None = None) -> Path:
+    def export(
+        self,
+        name: str | Referred,
+        path: str | os.PathLike[str] | None = None,
+        format: Literal["corral", "onnx"] = "corral",
+    ) -> Path:
         """Writes a version's file, `NAME.corral` if no path is given; `corral predict --model`
-        asks it without a server."""
-        return self._driver.run(models.export(name, path))
+        asks it without a server. As `onnx` it is a graph from features to probabilities."""
+        return self._driver.run(models.export(name, path, format))
 
     def import_file(self, name: str, path: str | os.PathLike[str]) -> Model:
         """Takes in a model's file, as the model's first or next version."""

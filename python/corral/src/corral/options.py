@@ -104,6 +104,27 @@ class PredictOptions(TypedDict, total=False):
     """How long the server may take for an answer, 600,000 at most; no limit when absent."""
 
 
+class BatchOptions(TypedDict, total=False):
+    """What an endpoint may be asked for the rows of a data set."""
+
+    top_k: int
+    """How many classes to name for each row, at most 100; 1 when absent."""
+    threshold: float
+    """Classes less probable than this are not named."""
+    prefix: str
+    """Only classes whose id begins with this."""
+    back_off: float
+    """Asks also for the deepest class of the tree that is at least so probable."""
+    answer_all: bool
+    """Name classes also for rows that the model takes for none of them."""
+    column_prefix: str
+    """What stands before the names of the answers' columns."""
+    memory: Size
+    """The memory the job asks for; by the model when absent."""
+    time_limit: Duration
+    """When the job is ended by force; never when absent."""
+
+
 class CanaryOptions(TypedDict, total=False):
     """How a version takes over step by step. A version is a number, `latest` or an alias."""
 

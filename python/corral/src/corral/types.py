@@ -300,6 +300,7 @@ class ModelSummary:
     bytes: int
     created: datetime
     metrics: dict[str, Any]
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -321,12 +322,17 @@ class Model:
     members: int
     """How many trials were joined in it."""
     metrics: dict[str, Any]
-    """Scores by where they were measured: `cv`, and `test` where there is such a split."""
+    """Scores by where they were measured: `cv`, and `test` where there is such a split; `noted`
+    are those that people set."""
     lineage: dict[str, Any]
-    """The job, data set and taxonomy it comes from."""
+    """The job, data set, taxonomy and code it comes from, and the endpoints that serve it."""
     versions: list[int]
     encoder: str | None = None
     """The encoder that it needs, by name."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """What people say of the version."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """What its file tells of its origin, such as a `data_card`."""
 
     @property
     def reference(self) -> str:

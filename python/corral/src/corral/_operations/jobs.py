@@ -1,17 +1,19 @@
-"""`/v1/train` and `/v1/jobs`."""
+"""`/v1/train`, `/v1/predict` and `/v1/jobs`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .._decode import decode
 from .._exchange import Call, Operation, ask_json, creating, get, json_body
 from .._units import microseconds, seconds, size_bytes
-from ..options import TrainOptions, check_options
+from ..options import BatchOptions, TrainOptions, check_options
 from ..tables import Runs, Table
 from ..types import JobDetail, LogLine, Run
-from .common import Referred, listed, reference
+from .common import Referred, downloaded, listed, reference
 
 # The options whose field in the API names its unit.
 _WITH_UNITS: dict[str, tuple[str, Callable[[Any], int]]] = {
@@ -49,13 +51,39 @@ def train_body(
         body["dataset"] = reference(dataset)
     if taxonomy is not None:
         body["taxonomy"] = reference(taxonomy)
-    given: dict[str, Any] = dict(options)
-    for name, value in given.items():
+    return body | with_units(dict(options))
+
+
+def with_units(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that are given, as the API names and counts them."""
+    body: dict[str, Any] = {}
+    for name, value in options.items():
         if value is None:
             continue
         field, convert = _WITH_UNITS.get(name, (name, None))
         body[field] = value if convert is None else convert(value)
     return body
+
+
+def batch(
+    endpoint: str,
+    dataset: str | Referred,
+    to: str | None,
+    file_format: str | None,
+    options: BatchOptions,
+) -> Operation[JobDetail]:
+    check_options(options, BatchOptions.__annotations__, "a batch")
+    body: dict[str, Any] = {"endpoint": endpoint, "dataset": reference(dataset)}
+    if to is not None:
+        body["to"] = to
+    if file_format is not None:
+        body["format"] = file_format
+    call = Call("POST", ("v1", "predict"), body=json_body(body | with_units(dict(options))))
+    return decode(JobDetail, (yield from ask_json(creating(call))))
+
+
+def download(job: str, path: str | os.PathLike[str], output: str) -> Operation[Path]:
+    return (yield from downloaded(get("v1", "jobs", job, "outputs", output), path))
 
 
 def listing(state: str | None) -> Operation[Table[JobDetail]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from .._bodies import file_body
 from .._decode import decode
-from .._exchange import Call, Operation, ask, ask_json, creating, delete, get
+from .._exchange import Call, Operation, ask, ask_json, creating, delete, get, json_body
 from ..errors import InvalidError
 from ..report import Report
 from ..tables import Table
@@ -15,8 +17,8 @@ from ..types import Encoder, Model, ModelSummary
 from .common import Referred, downloaded, listed, name_and_version, removed
 
 
-def listing() -> Operation[Table[ModelSummary]]:
-    return Table((yield from listed(ModelSummary, get("v1", "models"))))
+def listing(tag: str | None) -> Operation[Table[ModelSummary]]:
+    return Table((yield from listed(ModelSummary, get("v1", "models", tag=tag))))
 
 
 def show(named: str | Referred, version: int | None) -> Operation[Model]:
@@ -32,10 +34,26 @@ def report(named: str | Referred, version: int | None) -> Operation[Report]:
     return Report(model.reference, found, page.content.decode("utf-8", "replace"))
 
 
-def export(named: str | Referred, path: str | os.PathLike[str] | None) -> Operation[Path]:
+def note(
+    named: str | Referred,
+    tags: Mapping[str, str | None],
+    metrics: Mapping[str, float | None],
+) -> Operation[Model]:
     name, version = name_and_version(named)
-    call = get("v1", "models", name, "export", version=version)
-    return (yield from downloaded(call, path or f"{name}.corral"))
+    body = json_body({"tags": dict(tags), "metrics": dict(metrics)})
+    call = Call("PATCH", ("v1", "models", name, "notes"), {"version": version}, body=body)
+    # Set twice, notes are what they are when set once.
+    return decode(Model, (yield from ask_json(call)))
+
+
+def export(
+    named: str | Referred,
+    path: str | os.PathLike[str] | None,
+    file_format: Literal["corral", "onnx"],
+) -> Operation[Path]:
+    name, version = name_and_version(named)
+    call = get("v1", "models", name, "export", version=version, format=file_format)
+    return (yield from downloaded(call, path or f"{name}.{file_format}"))
 
 
 def load(name: str, path: str | os.PathLike[str]) -> Operation[Model]:
