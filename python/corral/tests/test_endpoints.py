@@ -147,6 +147,10 @@ def test_versions_of_an_endpoint_share_its_requests(client: corral.Client, route
     mirrored = client.endpoints.mirror(routed, "stable", share=0.5)
     assert mirrored.mirror == {"version": "stable", "share": 0.5}
     assert client.endpoints.mirror(routed, None).mirror is None
+    office = client.endpoints.keep_warm(routed, 1, ["mon-tue 08:00-18:00"], "Europe/Berlin")
+    windows = ["mon,tue 08:00-18:00"]
+    assert office.keep_warm == {"replicas": 1, "windows": windows, "time_zone": "Europe/Berlin"}
+    assert client.endpoints.keep_warm(routed, 0).keep_warm is None
     client.endpoints.set_alias(routed, "next")
     assert client.endpoints.remove_alias(routed, "stable").aliases == {"next": second.number}
     left = client.endpoints.remove_version(routed, first.number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -372,6 +372,18 @@ class AsyncEndpoints:
         self, name: str, version: str | int | None, share: float | None = None
     ) -> Endpoint:
         return await self._driver.run(endpoints.mirror(name, version, share))
+
+    async def keep_warm(
+        self,
+        name: str,
+        replicas: int = 1,
+        windows: Sequence[str] = (),
+        time_zone: str | None = None,
+    ) -> Endpoint:
+        """Keeps an endpoint's models open though nobody asks: always, or in windows such as
+        `mon-fri 08:00-18:00` of a time zone such as `Europe/Berlin` (UTC when absent); no
+        replicas end that."""
+        return await self._driver.run(endpoints.keep_warm(name, replicas, windows, time_zone))
 
     async def remove_version(self, name: str, number: int) -> Endpoint:
         return await self._driver.run(endpoints.remove_version(name, number))

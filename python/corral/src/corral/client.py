@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -451,6 +451,18 @@ class Endpoints:
         """Asks a version as well, for a share of the requests, and throws its answers away;
         `None` ends that."""
         return self._driver.run(endpoints.mirror(name, version, share))
+
+    def keep_warm(
+        self,
+        name: str,
+        replicas: int = 1,
+        windows: Sequence[str] = (),
+        time_zone: str | None = None,
+    ) -> Endpoint:
+        """Keeps an endpoint's models open though nobody asks: always, or in windows such as
+        `mon-fri 08:00-18:00` of a time zone such as `Europe/Berlin` (UTC when absent); no
+        replicas end that."""
+        return self._driver.run(endpoints.keep_warm(name, replicas, windows, time_zone))
 
     def remove_version(self, name: str, number: int) -> Endpoint:
         """Removes a version of an endpoint."""

@@ -390,6 +390,8 @@ class Endpoint:
     """The version that is asked as well, its answers thrown away."""
     last_canary: dict[str, Any] | None = None
     """How the last canary ended."""
+    keep_warm: dict[str, Any] | None = None
+    """When its models are kept open though nobody asks."""
     log: dict[str, Any] | None = None
     """What is kept of its requests."""
     drift: dict[str, Any] | None = None

@@ -86,6 +86,16 @@ def mirror(name: str, version: str | int | None, share: float | None) -> Operati
     return changed(put(*path, json=body if share is None else body | {"share": share}))
 
 
+def keep_warm(
+    name: str, replicas: int, windows: Sequence[str], time_zone: str | None
+) -> Operation[Endpoint]:
+    path = ("v1", "endpoints", name, "keep-warm")
+    if replicas == 0:
+        return changed(delete(*path))
+    body: dict[str, object] = {"replicas": replicas, "windows": list(windows)}
+    return changed(put(*path, json=body if time_zone is None else body | {"time_zone": time_zone}))
+
+
 def changed(call: Call) -> Operation[Endpoint]:
     """The endpoint as the call left it."""
     return decode(Endpoint, (yield from ask_json(call)))
