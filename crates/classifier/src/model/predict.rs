@@ -274,8 +274,11 @@ impl Model {
         encoder: Option<&dyn Encoder>,
     ) -> Result<Embeddings, PredictError> {
         let views = self.views_of(encoder)?;
+        let Some(encoder) = encoder.filter(|_| !views.is_empty()) else {
+            return Ok(Embeddings::default());
+        };
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        Ok(encoder.map_or_else(Embeddings::default, |encoder| encoder.embed(&texts, &views)))
+        Ok(encoder.embed(&texts, &views))
     }
 
     /// The views of `encoder` that the model reads; none where it reads none.
