@@ -48,7 +48,7 @@ impl Connection {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).context("the connection was closed")?.parse()?;
-        let mut length = 0;
+        let (mut length, mut is_chunked) = (0, false);
         loop {
             line.clear();
             self.stream.read_line(&mut line)?;
@@ -56,13 +56,35 @@ impl Connection {
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.trim().parse()?;
                 }
+                Some((name, _)) if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    is_chunked = true;
+                }
                 Some(_) => {}
                 None => break,
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
+        if is_chunked {
+            self.read_chunks(&mut body)?;
+        }
         Ok((status, body))
+    }
+
+    fn read_chunks(&mut self, body: &mut Vec<u8>) -> anyhow::Result<()> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim_end(), 16).context("a chunk's length")?;
+            let first = body.len();
+            body.resize(first + length + "\r\n".len(), 0);
+            self.stream.read_exact(&mut body[first..])?;
+            body.truncate(first + length);
+            if length == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// The answer to a request that is answered.
