@@ -200,8 +200,8 @@ fn lexical() -> anyhow::Result<Vec<Figure>> {
     let measured = ask(&server.address, 1, &requests)?;
     let asked = server.resident_bytes()? / 1e9;
     let note = format!(
-        "{LEXICAL_MODELS} lexical models of {CLASSES} classes and {} rows each, {:.0} kB on \\
-         average, made and deployed in {deployed_s:.0} s; files in the page cache as far as memory \\
+        "{LEXICAL_MODELS} lexical models of {CLASSES} classes and {} rows each, {:.0} kB on \
+         average, made and deployed in {deployed_s:.0} s; files in the page cache as far as memory \
          allows; {REQUESTS} requests at random over one connection",
         CLASSES * ROWS_PER_CLASS,
         bytes as f64 / LEXICAL_MODELS as f64 / 1e3,
