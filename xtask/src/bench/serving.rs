@@ -55,7 +55,7 @@ pub fn run(selection: &Selection) -> anyhow::Result<Vec<Figure>> {
     let server = Server::start()?;
     server.corral(&["dataset", "import", "banking", &format!("train={}", train.display())])?;
     let mut figures = Vec::new();
-    if ["lexical", "moves", "kills", "overload"].iter().any(|part| selection.has(part)) {
+    if ["lexical", "moves", "kills", "beside", "overload"].iter().any(|part| selection.has(part)) {
         let lexical = ["train", "banking", "--dataset", "banking", "--encoder", "none", "--wait"];
         server.corral(&lexical)?;
         server.corral(&["deploy", "banking", "--name", "banking"])?;
@@ -68,6 +68,9 @@ pub fn run(selection: &Selection) -> anyhow::Result<Vec<Figure>> {
     }
     if selection.has("kills") {
         figures.extend(kills(&server, &rows)?);
+    }
+    if selection.has("beside") {
+        figures.extend(beside(&server, &rows)?);
     }
     if selection.has("encoder") || selection.has("overload") {
         let wheel = std::env::var("CORRAL_TEST_ENCODER").ok();
@@ -242,6 +245,42 @@ fn lexical(
         figure("FastAPI, at 16 connections", "", "requests/s", fast_rate),
         figure("Ray Serve, p50 at one connection", "", "ms", ray_p50),
         figure("Ray Serve, at 16 connections", "", "requests/s", ray_rate),
+    ])
+}
+
+/// Requests while a search runs on the same cores.
+fn beside(server: &Server, rows: &[Row]) -> anyhow::Result<Vec<Figure>> {
+    let requests = requests(OURS, rows);
+    let mut alone = Vec::new();
+    for _ in 0..REPETITIONS {
+        alone.push(ask(&server.address, 1, &requests)?.percentile_ms(99));
+    }
+    let search =
+        ["train", "beside", "--dataset", "banking", "--encoder", "none", "--trials", "200"];
+    server.corral(&search)?;
+    // Its process starts, and counts words first.
+    std::thread::sleep(Duration::from_secs(5));
+    let (mut while_searching, mut ratios) = (Vec::new(), Vec::new());
+    for alone in &alone {
+        let p99 = ask(&server.address, 1, &requests)?.percentile_ms(99);
+        while_searching.push(p99);
+        ratios.push(p99 / alone);
+    }
+    let running = json_of(&mut server.command(&["job", "ls", "--json"]))?;
+    let states = running["items"].as_array().context("a list of jobs")?;
+    let is_running = states.iter().any(|job| job["state"] == "running");
+    ensure!(is_running, "the search was over before it was measured beside");
+    let note = format!(
+        "{} texts, each once, one connection; a lexical search of 200 trials on both cores",
+        rows.len()
+    );
+    let figure = |what: &str, asked: &str, unit: &str, values| {
+        Figure::new(what, asked, unit, values, note.clone())
+    };
+    Ok(vec![
+        figure("p99 beside a search against alone", "≤ 2", "times", ratios),
+        figure("p99 alone", "", "ms", alone),
+        figure("p99 beside a search", "", "ms", while_searching),
     ])
 }
 
