@@ -11,6 +11,7 @@ mod canary;
 mod drift;
 mod error;
 mod fixed;
+mod following;
 mod keep_warm;
 mod limits;
 mod observing;

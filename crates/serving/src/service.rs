@@ -9,21 +9,19 @@ use corral_catalog::{
     Catalog, CatalogError, EndpointRecord, EndpointTarget, NewEndpointVersion, NewRecord, Page,
     PageRequest, VersionChoice, all_pages,
 };
-use corral_observation::{Effort, Observer, Observing, Recorder, RecorderOptions, Sample, Wishes};
+use corral_observation::{Effort, Observer, Observing, Recorder, RecorderOptions, Wishes};
 use corral_types::{Caller, EndpointId, ErrorKind, Explain, Name, Timestamp, WorkspaceId, nearest};
 use tokio::sync::Semaphore;
 
-use crate::canary::Verdict;
 use crate::fixed::FixedAnswer;
 use crate::limits::{KeptLimits, Limits};
 use crate::observing::{self, Asked};
 use crate::pool::Pool;
 use crate::route::{Route, Serves};
-use crate::routing::{Canary, CanaryEnd, Routing, Selector, Traffic};
+use crate::routing::{Routing, Selector};
 use crate::usage::UsageNotes;
 use crate::{
-    Answer, LATENCY, MIRRORED, OpenLimits, Opened, Question, REQUESTS, RoutingError, ServingError,
-    TEXTS,
+    Answer, LATENCY, OpenLimits, Opened, Question, REQUESTS, RoutingError, ServingError, TEXTS,
 };
 
 /// Questions that wait for a mirror's answer at once, of all endpoints together. Those beyond are
@@ -91,7 +89,7 @@ pub(crate) struct Shared {
     pub(crate) opened: Opened,
     pool: Pool,
     pub(crate) routes: RwLock<HashMap<WorkspaceId, HashMap<Name, Arc<Route>>>>,
-    mirrored: Arc<Semaphore>,
+    pub(crate) mirrored: Arc<Semaphore>,
     pub(crate) limits: Limits,
     /// What is kept of limits is read, changed and written by one at a time.
     pub(crate) changing_limits: tokio::sync::Mutex<()>,
@@ -252,7 +250,7 @@ impl Serving {
         self.change_routing(caller.workspace, name, change).await
     }
 
-    async fn change_routing(
+    pub(crate) async fn change_routing(
         &self,
         workspace: WorkspaceId,
         name: Name,
@@ -415,75 +413,6 @@ impl Serving {
         Ok(Answered { endpoint_version: number, model, predictions })
     }
 
-    /// Asks another version in the background, compares its answers and throws them away.
-    fn mirror(
-        &self,
-        workspace: WorkspaceId,
-        route: &Arc<Route>,
-        (number, answers, sample): (u32, &[Answer], Option<Sample>),
-        to: u32,
-        question: Question,
-    ) {
-        let count = |outcome: &'static str| {
-            metrics::counter!(MIRRORED.name, "outcome" => outcome).increment(1);
-        };
-        let Ok(permit) = self.shared.mirrored.clone().try_acquire_owned() else {
-            return count("dropped");
-        };
-        let firsts: Vec<Option<String>> = answers.iter().map(first_class).collect();
-        let (serving, route) = (self.clone(), route.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let mirrored = serving.shared.ask(route.endpoint, route.version(to), question).await;
-            let theirs = match &mirrored {
-                Ok(Asked { answers, .. }) => answers,
-                Err(error) => {
-                    count("failed");
-                    tracing::warn!(endpoint = %route.name, version = to, %error, "mirror failed");
-                    return;
-                }
-            };
-            if let Some(mut sample) = sample {
-                sample.mirrored(to, theirs.iter().map(observing::text_answer).collect());
-            }
-            let pairs = firsts.iter().zip(theirs);
-            let agreed = pairs.filter(|(ours, theirs)| **ours == first_class(theirs)).count();
-            let texts = firsts.len();
-            count(if agreed == texts { "same" } else { "other" });
-            tracing::debug!(endpoint = %route.name, version = to, texts, agreed, "mirrored");
-            if let Some((canary, verdict)) = route.compared(number, texts as u32, agreed as u32) {
-                serving.follow(workspace, &route, canary, verdict);
-            }
-        });
-    }
-
-    /// Does what a canary's requests have shown to be right.
-    fn follow(&self, workspace: WorkspaceId, route: &Route, canary: &Canary, verdict: Verdict) {
-        if verdict == Verdict::Wait {
-            return;
-        }
-        let (serving, name, seen) = (self.clone(), route.name.clone(), canary.clone());
-        tokio::spawn(async move {
-            let moved = serving.change_routing(workspace, name.clone(), |routing, _| {
-                // Whoever changed the traffic meanwhile, people or another request, has the word.
-                if routing.traffic == Traffic::Canary(seen.clone()) {
-                    decide(routing, &seen, verdict);
-                    Ok(())
-                } else {
-                    Err(RoutingError::MovedOn)
-                }
-            });
-            let (from, to) = (seen.from, seen.to);
-            match moved.await {
-                Ok(_) => tracing::info!(endpoint = %name, from, to, ?verdict, "canary"),
-                Err(ServingError::Routing(RoutingError::MovedOn)) => {}
-                Err(error) => {
-                    tracing::error!(endpoint = %name, from, to, %error, "the canary cannot move");
-                }
-            }
-        });
-    }
-
     /// Where a question leads.
     fn reach(
         &self,
@@ -549,26 +478,4 @@ fn is_verdict_on_version(answered: &Result<Vec<Answer>, ServingError>) -> bool {
     answered.as_ref().err().is_none_or(|error| {
         matches!(error.kind(), ErrorKind::Internal | ErrorKind::DataLoss | ErrorKind::Unavailable)
     })
-}
-
-fn first_class(answer: &Answer) -> Option<String> {
-    answer.scored.first().map(|scored| scored.id.clone())
-}
-
-/// What becomes of the routing when a canary's step is over.
-fn decide(routing: &mut Routing, canary: &Canary, verdict: Verdict) {
-    let Canary { from, to, .. } = *canary;
-    let gone_back = match verdict {
-        Verdict::Wait => return,
-        Verdict::Advance if canary.step + 1 < canary.steps.len() => {
-            let step = canary.step + 1;
-            routing.traffic = Traffic::Canary(Canary { step, ..canary.clone() });
-            return;
-        }
-        Verdict::Advance => None,
-        Verdict::GoBack(why) => Some(why),
-    };
-    let stays = if gone_back.is_some() { from } else { to };
-    routing.traffic = Traffic::To { version: Selector::Version(stays) };
-    routing.last_canary = Some(CanaryEnd { from, to, gone_back, at: Timestamp::now() });
 }
