@@ -2,14 +2,14 @@
 
 use std::fs::File;
 
-use corral_catalog::{CatalogError, EndpointRecord};
+use corral_catalog::CatalogError;
 use corral_observation::{
     Effort, Labelled, Observation, Observer, Observing, ObservingError, Sample, Subject, TextAnswer,
 };
-use corral_types::{Caller, Explain, Name, Timestamp, WorkspaceId};
+use corral_types::{Caller, Explain, Name, WorkspaceId};
 
 use crate::route::{Route, Serves};
-use crate::service::CHANGE_ATTEMPTS;
+use crate::service::Changed;
 use crate::{Answer, Endpoint, Question, Serving, ServingError};
 
 /// The answers of a version, and what they took.
@@ -89,11 +89,7 @@ impl Serving {
         name: Name,
         change: impl Fn(&mut Observing) -> Result<(), ObservingError> + Send + Sync,
     ) -> Result<Endpoint, ServingError> {
-        let (catalog, workspace) = (&self.shared.catalog, caller.workspace);
-        let mut attempts = 0;
-        loop {
-            let record = catalog.endpoint_named(workspace, name.clone()).await?;
-            let mut endpoint = Endpoint::read(record)?;
+        self.change_endpoint(caller.workspace, name, |mut endpoint| {
             change(&mut endpoint.observing)?;
             if let Some(log) = &endpoint.observing.log {
                 log.check()?;
@@ -102,14 +98,9 @@ impl Serving {
                 drift.check()?;
             }
             let json = serde_json::to_string(&endpoint.observing).expect("plain fields");
-            let EndpointRecord { id, revision, .. } = endpoint.record;
-            attempts += 1;
-            let now = Timestamp::now();
-            match catalog.set_endpoint_observing(workspace, id, revision, json, now).await {
-                Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
-                changed => return self.install(workspace, changed?),
-            }
-        }
+            Ok(Changed::Observing(json))
+        })
+        .await
     }
 
     /// The files of an endpoint's log, oldest rows first, up to the requests that are answered.

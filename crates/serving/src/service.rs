@@ -29,7 +29,13 @@ use crate::{
 const MAX_MIRRORED: usize = 64;
 
 /// How often a change is made again on an endpoint that moved on meanwhile.
-pub(crate) const CHANGE_ATTEMPTS: usize = 16;
+const CHANGE_ATTEMPTS: usize = 16;
+
+/// A document of an endpoint as it shall be from now on, as JSON.
+pub(crate) enum Changed {
+    Routing(String),
+    Observing(String),
+}
 
 /// The answer to a question, and what gave it.
 #[derive(Clone, Debug)]
@@ -256,23 +262,43 @@ impl Serving {
         name: Name,
         change: impl Fn(&mut Routing, &[u32]) -> Result<(), RoutingError> + Send + Sync,
     ) -> Result<Endpoint, ServingError> {
-        let catalog = &self.shared.catalog;
-        let mut attempts = 0;
-        loop {
-            let record = catalog.endpoint_named(workspace, name.clone()).await?;
-            let mut endpoint = Endpoint::read(record)?;
+        self.change_endpoint(workspace, name, |mut endpoint| {
             let numbers = endpoint.numbers();
             change(&mut endpoint.routing, &numbers)?;
             endpoint.routing.check(&numbers)?;
             let json = serde_json::to_string(&endpoint.routing).expect("plain fields");
-            let EndpointRecord { id, revision, .. } = endpoint.record;
+            Ok(Changed::Routing(json))
+        })
+        .await
+    }
+
+    /// Changes one of an endpoint's documents; `change` runs again where the endpoint moved on
+    /// meanwhile.
+    pub(crate) async fn change_endpoint(
+        &self,
+        workspace: WorkspaceId,
+        name: Name,
+        change: impl Fn(Endpoint) -> Result<Changed, ServingError> + Send + Sync,
+    ) -> Result<Endpoint, ServingError> {
+        let catalog = &self.shared.catalog;
+        let mut attempts = 0;
+        loop {
+            let record = catalog.endpoint_named(workspace, name.clone()).await?;
+            let (id, revision) = (record.id, record.revision);
+            let changed = change(Endpoint::read(record)?)?;
             let now = Timestamp::now();
-            attempts += 1;
-            match catalog.set_endpoint_routing(workspace, id, revision, json, now).await {
-                Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
-                changed => {
-                    return self.install(workspace, changed?);
+            let written = match changed {
+                Changed::Routing(json) => {
+                    catalog.set_endpoint_routing(workspace, id, revision, json, now)
                 }
+                Changed::Observing(json) => {
+                    catalog.set_endpoint_observing(workspace, id, revision, json, now)
+                }
+            };
+            attempts += 1;
+            match written.await {
+                Err(CatalogError::HeadMoved { .. }) if attempts < CHANGE_ATTEMPTS => {}
+                written => return self.install(workspace, written?),
             }
         }
     }
