@@ -182,6 +182,26 @@ ids! {
     TaskId, TaskKind, "task";
     /// A task's right to memory and CPU.
     LeaseId, LeaseKind, "lease";
+    /// An environment: names of apps, secrets and volumes within a workspace.
+    EnvironmentId, EnvironmentKind, "en";
+    /// An app: functions that are published together.
+    AppId, AppKind, "ap";
+    /// A function, or a cls with its parameters bound.
+    FunctionId, FunctionKind, "fu";
+    /// A cls: a class with state whose methods are called.
+    ClsId, ClsKind, "cs";
+    /// An image: what a container finds at its root.
+    ImageId, ImageKind, "im";
+    /// Files laid over an image.
+    MountId, MountKind, "mo";
+    /// A secret: variables that only containers see.
+    SecretId, SecretKind, "st";
+    /// A call of a function: one input or many.
+    CallId, CallKind, "fc";
+    /// One input of a call.
+    InputId, InputKind, "in";
+    /// A container. As a task of placement it has the same 128 bits.
+    ContainerId, ContainerKind, "ta";
 }
 
 #[cfg(test)]

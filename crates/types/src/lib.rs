@@ -15,7 +15,8 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{ErrorKind, Explain, Failure, source_chain};
 pub use hash::{BlobHash, ParseHashError};
 pub use id::{
-    AttemptId, DatasetId, EndpointId, Id, JobId, Kind, LeaseId, ModelId, ParseIdError, TaskId,
+    AppId, AttemptId, CallId, ClsId, ContainerId, DatasetId, EndpointId, EnvironmentId, FunctionId,
+    Id, ImageId, InputId, JobId, Kind, LeaseId, ModelId, MountId, ParseIdError, SecretId, TaskId,
     TaxonomyId, TokenId, UploadId, WorkerId, WorkspaceId,
 };
 pub use name::{MAX_NAME_BYTES, Name, NameError, nearest};
