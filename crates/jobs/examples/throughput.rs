@@ -31,8 +31,12 @@ impl JobCompletion for Nothing {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
     let dir = dir.join(format!("corral-jobs-throughput-{}", std::process::id()));
-    let ports =
-        JobsPorts { completion: Arc::new(Nothing), resident: None, clock: Arc::new(SystemClock) };
+    let ports = JobsPorts {
+        completion: Arc::new(Nothing),
+        resident: None,
+        tasks: None,
+        clock: Arc::new(SystemClock),
+    };
     let service = JobsService::start(JobsOptions::new(dir.clone()), ports)?;
     let workspace = WorkspaceId::from_u128(1);
     let caller = Caller { workspace, token: None, scopes: Scopes::ALL };
@@ -65,6 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         capacity,
         enforcement: Enforcement::Watchdog,
         attempts: Vec::new(),
+        tasks: Vec::new(),
     };
     let started = Instant::now();
     let session = service.hello(&hello).await?.session;
@@ -115,8 +120,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(service);
 
     let started = Instant::now();
-    let ports =
-        JobsPorts { completion: Arc::new(Nothing), resident: None, clock: Arc::new(SystemClock) };
+    let ports = JobsPorts {
+        completion: Arc::new(Nothing),
+        resident: None,
+        tasks: None,
+        clock: Arc::new(SystemClock),
+    };
     let service = JobsService::start(JobsOptions::new(dir.clone()), ports)?;
     println!("start with {JOBS} jobs in the journal: {:?}", started.elapsed());
     service.stop().await;

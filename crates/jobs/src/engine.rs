@@ -22,6 +22,7 @@ use crate::job::{Job, JobFailure, Phase, StopCause};
 use crate::record::Record;
 use crate::request::JobRequest;
 use crate::sessions::Sessions;
+use crate::tasks::{TaskNotice, Tasks};
 use crate::translate::{
     attempt_of, job_of, limits_of, next_attempt_id, offer, over, refused, start, task_of,
     task_request,
@@ -37,6 +38,8 @@ pub enum Errand {
     Reclaim { worker: WorkerId, holder: HolderId, bytes: u64 },
     /// The server's own lease is of this size from now on; `None` if growth was refused.
     ResidentLease { task: TaskId, limits: Option<LeaseLimits> },
+    /// Tell the owner of a container or build.
+    Task(TaskNotice),
 }
 
 #[derive(Debug)]
@@ -51,11 +54,13 @@ pub struct Engine {
     completing: BTreeSet<JobId>,
     /// Leases of this process, which are no attempts.
     residents: BTreeSet<TaskId>,
+    /// Containers and builds.
+    pub(crate) tasks: Tasks,
     decisions: VecDeque<Decision>,
     changed: BTreeSet<JobId>,
     records: Vec<Record>,
     story: Vec<StoryEntry>,
-    errands: Vec<Errand>,
+    pub(crate) errands: Vec<Errand>,
 }
 
 impl Engine {
@@ -69,6 +74,7 @@ impl Engine {
             waiting_tasks: BTreeMap::new(),
             completing: BTreeSet::new(),
             residents: BTreeSet::new(),
+            tasks: Tasks::default(),
             decisions: VecDeque::new(),
             changed: core.jobs().map(|job| job.id).collect(),
             records: Vec::new(),
@@ -178,6 +184,7 @@ impl Engine {
             .collect();
         records.extend(self.core.tick(now));
         self.commit(now, records);
+        self.settle_tasks();
         self.place(now, PlacementEvent::Tick);
         self.settle(now);
     }
@@ -301,6 +308,10 @@ impl Engine {
                     self.errands.push(Errand::ResidentLease { task, limits: Some(limits) });
                     return;
                 }
+                if self.tasks.contains(task) {
+                    self.task_granted(task, worker, &limits);
+                    return;
+                }
                 let attempt = attempt_of(task);
                 let job = self.waiting_tasks.remove(&attempt);
                 let records = job.map_or_else(Vec::new, |job| {
@@ -312,6 +323,9 @@ impl Engine {
                 }
                 self.change(now, records);
             }
+            Decision::Refuse { task, refusal } if self.tasks.contains(task) => {
+                self.task_refused(task, refusal);
+            }
             Decision::Refuse { task, refusal } => {
                 if let Some(job) = self.waiting_tasks.remove(&attempt_of(task)) {
                     self.waiting.remove(&job);
@@ -322,7 +336,7 @@ impl Engine {
             Decision::LeaseChanged { task, worker, limits } => {
                 if self.residents.contains(&task) {
                     self.errands.push(Errand::ResidentLease { task, limits: Some(limits) });
-                } else {
+                } else if !self.tasks.contains(task) {
                     let (attempt, limits) = (attempt_of(task), limits_of(&limits));
                     let command = Command::SetLimits { attempt, limits };
                     self.sessions.say(worker, |session| session.push(command));
@@ -331,12 +345,18 @@ impl Engine {
             Decision::GrowthRefused { task, .. } => {
                 self.errands.push(Errand::ResidentLease { task, limits: None });
             }
+            Decision::LeaseLost { task, .. } if self.tasks.contains(task) => {
+                self.task_lost(task);
+            }
             Decision::LeaseLost { task, .. } => {
                 let records = self.core.attempt_lost(now, attempt_of(task));
                 self.change(now, records);
             }
             Decision::Reclaim { worker, holder, bytes } => {
                 self.errands.push(Errand::Reclaim { worker, holder, bytes });
+            }
+            Decision::Stop { task, numbers, .. } if self.tasks.contains(task) => {
+                self.task_chosen_to_stop(task, numbers);
             }
             Decision::Stop { task, numbers, .. } => {
                 let cause = StopCause::MemoryPressure { numbers };

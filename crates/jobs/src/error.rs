@@ -21,6 +21,8 @@ pub enum JobsError {
     Invalid(#[from] RequestError),
     #[error("the job can never run: {0}")]
     Refused(Refusal),
+    #[error("the container can never run: {0}")]
+    TaskRefused(Refusal),
     #[error("{limit} jobs are not finished, which is the most that may be")]
     TooManyUnfinished { limit: usize },
     #[error(transparent)]
@@ -62,7 +64,7 @@ impl Explain for JobsError {
             Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::NotFound { .. } | Self::State(StateError::Unknown { .. }) => ErrorKind::NotFound,
             Self::Invalid(error) => error.kind(),
-            Self::Refused(refusal) => refusal.kind(),
+            Self::Refused(refusal) | Self::TaskRefused(refusal) => refusal.kind(),
             Self::TooManyUnfinished { .. } => ErrorKind::Exhausted,
             Self::State(_) | Self::Session(SessionError::Unknown { .. }) => ErrorKind::Conflict,
             Self::Session(SessionError::Protocol { .. }) => ErrorKind::Unsupported,
@@ -81,7 +83,7 @@ impl Explain for JobsError {
                 Some("list the jobs with `corral job ls`".to_owned())
             }
             Self::Invalid(error) => error.hint(),
-            Self::Refused(refusal) => refusal.hint(),
+            Self::Refused(refusal) | Self::TaskRefused(refusal) => refusal.hint(),
             Self::TooManyUnfinished { .. } => {
                 Some("wait until some have run, or cancel some".to_owned())
             }

@@ -30,6 +30,7 @@ mod request;
 mod service;
 mod sessions;
 mod story;
+mod tasks;
 mod translate;
 mod worker_calls;
 mod workers;
@@ -62,6 +63,7 @@ pub use story::{
     MAX_EVENT_BYTES_PER_JOB, MAX_LOG_BYTES_PER_JOB, Page, StoryError, StoryLimits, StoryReader,
     StoryWriter,
 };
+pub use tasks::{TaskNotice, TaskOwner};
 pub use translate::pressure_reserve_bytes;
 pub use worker_calls::TakenEvents;
 pub use workers::WorkerStatus;

@@ -107,6 +107,11 @@ impl Shared {
         }
         for errand in engine.take_errands() {
             match (errand, &self.ports.resident) {
+                (Errand::Task(notice), _) => {
+                    if let Some(owner) = &self.ports.tasks {
+                        owner.told(notice);
+                    }
+                }
                 (Errand::Complete { job }, _) => outgoing.unkept.complete.push(job),
                 (Errand::Reclaim { worker, holder, bytes }, Some(resident)) => {
                     resident.reclaim(worker, holder, bytes);

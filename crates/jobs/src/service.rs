@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use corral_containers::StopReason;
 use corral_journal::{Journal, JournalError, JournalOptions, Pending};
-use corral_placement::{HolderId, Policy, Reclaimable, ResidentClaim, WaitReason};
+use corral_placement::{HolderId, Policy, Reclaimable, ResidentClaim, TaskRequest, WaitReason};
 use corral_types::{BlobHash, Caller, Clock, JobId, Scope, TaskId, WorkerId};
+use corral_worker_api::TaskWork;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -24,6 +26,7 @@ use crate::event::StoryEntry;
 use crate::job::{Job, JobState};
 use crate::request::JobRequest;
 use crate::story::{StoryLimits, StoryReader, StoryWriter};
+use crate::tasks::TaskOwner;
 
 /// How many calls may be between the engine and the disk; one more waits. Each is at most
 /// a few records, and the disk takes all that wait at once.
@@ -69,6 +72,8 @@ impl JobsOptions {
 pub struct JobsPorts {
     pub completion: Arc<dyn JobCompletion>,
     pub resident: Option<Arc<dyn ResidentMemory>>,
+    /// Whoever starts containers and builds; none where nobody does.
+    pub tasks: Option<Arc<dyn TaskOwner>>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -354,6 +359,30 @@ impl JobsService {
             .with_engine(|engine, now| engine.hold_reclaimable(now, holder, reclaimable))
             .await
             .map(drop)
+    }
+
+    /// Asks for a lease for a container or a build and has a worker begin it; what becomes of
+    /// it is told to the [`TaskOwner`].
+    ///
+    /// # Errors
+    /// [`JobsError::TaskRefused`] when no known worker could ever have it, with the numbers.
+    pub async fn start_task(&self, request: TaskRequest, work: TaskWork) -> Result<(), JobsError> {
+        let (taken, _) = self
+            .shared
+            .with_engine(|engine, now| match engine.task_refusal(&request) {
+                Some(refusal) => Err(JobsError::TaskRefused(refusal)),
+                None => {
+                    engine.start_task(now, request, work);
+                    Ok(())
+                }
+            })
+            .await?;
+        taken
+    }
+
+    /// Ends a container or a build; its end is told as any other.
+    pub async fn stop_task(&self, task: TaskId, reason: StopReason) -> Result<(), JobsError> {
+        self.shared.with_engine(|engine, now| engine.stop_task(now, task, reason)).await.map(drop)
     }
 
     /// The jobs' journal, for a backup of it.

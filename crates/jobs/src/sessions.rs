@@ -134,6 +134,11 @@ impl Sessions {
         self.expected.insert(worker, since);
     }
 
+    /// Whether a worker of before this process began has not called since and is not lost yet.
+    pub fn expects_any(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
     /// Opens a session; its number is one that no earlier session had, in this process or,
     /// since it is made of the time, in one before.
     pub fn open(

@@ -1,6 +1,6 @@
 //! The workers' calls: hello, poll, events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corral_placement::Event as PlacementEvent;
 use corral_types::{AttemptId, BlobHash, TaskId, Timestamp, WorkerId};
@@ -29,8 +29,13 @@ impl Engine {
     /// knows, is started.
     ///
     /// The answer may be given once everything before it is on disk, since it may tell the
-    /// worker to forget.
-    pub fn hello(&mut self, now: Timestamp, hello: &Hello) -> Result<Welcome, SessionError> {
+    /// worker to forget. Of its containers and builds, those `wanted` go on.
+    pub fn hello(
+        &mut self,
+        now: Timestamp,
+        hello: &Hello,
+        wanted: &BTreeSet<TaskId>,
+    ) -> Result<Welcome, SessionError> {
         let worker = hello.worker;
         if hello.protocol_version != PROTOCOL_VERSION {
             let (found, ours) = (hello.protocol_version, PROTOCOL_VERSION);
@@ -46,11 +51,13 @@ impl Engine {
                 records.extend(self.core.attempt_lost(now, attempt));
             }
         }
+        self.adopt_tasks(now, hello, wanted);
         // Leases of attempts that no job waits for any more end with this hello.
         let given_up: Vec<TaskId> = self
             .placement
             .leases()
             .filter(|lease| lease.worker == worker && !self.is_resident(lease.task))
+            .filter(|lease| !self.tasks.contains(lease.task))
             .map(|lease| lease.task)
             .filter(|task| !expected.contains(&attempt_of(*task)))
             .collect();
@@ -65,12 +72,15 @@ impl Engine {
             .into_iter()
             .filter_map(|attempt| self.core.job_of(attempt).cloned())
             .collect();
-        let leases = kept.iter().filter_map(|job| adopted(job)).collect();
+        let mut leases: Vec<_> = kept.iter().filter_map(|job| adopted(job)).collect();
+        leases.extend(self.tasks.leases_on(worker));
         let offer = offer(&hello.capacity);
         self.place(now, PlacementEvent::WorkerJoined { worker, offer, running: leases });
         for job in kept {
             self.look_at(job.id);
         }
+        self.tell_tasks(hello);
+        self.settle_tasks();
         self.settle(now);
         Ok(Welcome { session, forget })
     }
@@ -101,6 +111,7 @@ impl Engine {
             .attempts
             .iter()
             .map(|usage| (task_of(usage.attempt), usage.memory_bytes))
+            .chain(usage.tasks.iter().copied())
             .collect();
         self.place(now, PlacementEvent::Measured { worker, free_memory_bytes, leases });
         self.settle(now);
@@ -161,12 +172,13 @@ impl Engine {
     }
 
     /// Whether a worker may read a blob: it is an input or the checkpoint of an attempt
-    /// that it has.
+    /// that it has, or a file of one of its containers and builds.
     pub fn worker_may_read(&self, worker: WorkerId, blob: BlobHash) -> bool {
-        self.core.attempts_on(worker).into_iter().any(|attempt| {
-            self.core.job_of(attempt).is_some_and(|job| {
-                job.checkpoint == Some(blob) || job.request.inputs.contains(&blob)
+        self.tasks.may_read(worker, blob)
+            || self.core.attempts_on(worker).into_iter().any(|attempt| {
+                self.core.job_of(attempt).is_some_and(|job| {
+                    job.checkpoint == Some(blob) || job.request.inputs.contains(&blob)
+                })
             })
-        })
     }
 }

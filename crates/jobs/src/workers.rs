@@ -1,12 +1,13 @@
 //! The server's side of the worker protocol, and what is known about workers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use corral_placement::WorkerView;
-use corral_types::{BlobHash, JobId, Timestamp, WorkerId};
+use corral_types::{BlobHash, JobId, TaskId, Timestamp, WorkerId};
 use corral_worker_api::{
-    Acknowledged, Capacity, Commands, EventBatch, Hello, MAX_EVENTS_PER_BATCH, POLL_WAIT_MS, Poll,
-    Welcome,
+    Acknowledged, Capacity, Commands, EventBatch, Hello, MAX_EVENTS_PER_BATCH,
+    MAX_TASK_EVENTS_PER_BATCH, POLL_WAIT_MS, Poll, TaskEventBatch, Welcome,
 };
 
 use crate::error::JobsError;
@@ -33,8 +34,12 @@ impl JobsService {
     /// # Errors
     /// [`JobsError::Session`] for another version of the protocol.
     pub async fn hello(&self, hello: &Hello) -> Result<Welcome, JobsError> {
+        let owner = self.shared.ports.tasks.as_ref();
+        let named = hello.tasks.iter().map(|present| present.task);
+        let wanted: BTreeSet<TaskId> =
+            named.filter(|task| owner.is_some_and(|owner| owner.wants(*task))).collect();
         let (welcome, kept) =
-            self.shared.with_engine(|engine, now| engine.hello(now, hello)).await?;
+            self.shared.with_engine(|engine, now| engine.hello(now, hello, &wanted)).await?;
         let welcome = welcome?;
         // What it says to forget must not be needed again after a crash.
         self.shared.until_kept(kept).await?;
@@ -89,6 +94,20 @@ impl JobsService {
         let (_, _) =
             self.shared.with_engine(|engine, _| engine.events_are_kept(worker, &taken)).await?;
         Ok(taken.acknowledged)
+    }
+
+    /// `POST /worker/v1/tasks`: what happened with containers and builds.
+    ///
+    /// # Errors
+    /// [`JobsError::Session`] for a session that is not known.
+    pub async fn task_events(&self, batch: TaskEventBatch) -> Result<(), JobsError> {
+        if batch.events.len() > MAX_TASK_EVENTS_PER_BATCH {
+            let (events, limit) = (batch.events.len(), MAX_TASK_EVENTS_PER_BATCH);
+            return Err(JobsError::BatchTooLarge { events, limit });
+        }
+        let (taken, _) =
+            self.shared.with_engine(|engine, now| engine.task_events(now, batch)).await?;
+        Ok(taken?)
     }
 
     /// Whether a worker may read a blob: an input or the checkpoint of what it runs.

@@ -8,6 +8,7 @@
 //! | `POST /worker/v1/hello` [`Hello`] → [`Welcome`] | the worker is here with this capacity and these attempts |
 //! | `POST /worker/v1/poll` [`Poll`] → [`Commands`] | what to do next; waits up to [`POLL_WAIT_MS`] |
 //! | `POST /worker/v1/events` [`EventBatch`] → [`Acknowledged`] | what happened; acknowledged once it is on disk |
+//! | `POST /worker/v1/tasks` [`TaskEventBatch`] | what happened with containers and builds |
 //! | `GET /worker/v1/blobs/{hash}` | the bytes of an input of an attempt that the worker has |
 //! | `HEAD /worker/v1/blobs/{hash}` | whether an output need not be put |
 //! | `PUT /worker/v1/blobs/{hash}` | the bytes of an output, checked against the hash |
@@ -17,11 +18,19 @@
 //! its attempt and is taken once. The session changes when either side starts anew, and
 //! then hello settles what runs.
 
-use corral_types::{AttemptId, BlobHash, JobId, LeaseId, Timestamp, WorkerId, WorkspaceId};
+mod task;
+
+pub use task::{
+    BUILD_MEMORY_LIMIT_BYTES, BUILD_MEMORY_REQUEST_BYTES, BuildEnd, BuildSpec, BuiltImage,
+    MAX_TASK_EVENTS_PER_BATCH, NumberedTaskEvent, PresentTask, TaskEvent, TaskEventBatch, TaskWork,
+};
+
+use corral_containers::StopReason as ContainerStopReason;
+use corral_types::{AttemptId, BlobHash, JobId, LeaseId, TaskId, Timestamp, WorkerId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; hello refuses another one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// How long a poll waits for a command before it answers with none.
 pub const POLL_WAIT_MS: u64 = 20_000;
@@ -38,6 +47,16 @@ pub const MAX_LOG_LINE_BYTES: usize = 16 * 1024;
 
 /// The header by which every call names its worker: what it may read depends on it.
 pub const WORKER_HEADER: &str = "corral-worker";
+
+/// The header by which a call names the container that made it. Set by the worker, and believed
+/// from a worker alone.
+pub const CONTAINER_HEADER: &str = "corral-container";
+
+/// Where a container finds the port of its own loopback by which it puts and gets large payloads.
+pub const CONTAINER_BLOB_PORT: u16 = 8421;
+
+/// What the paths of such requests begin with, on that port and on the server.
+pub const BLOB_PATH: &str = "/modal/blobs/";
 
 /// The scheme of the token that a worker that joined over the network shows.
 pub const WORKER_TOKEN_SCHEME: &str = "Bearer";
@@ -73,6 +92,9 @@ pub struct Hello {
     pub enforcement: Enforcement,
     /// Attempts that run here now, or ended here with events not yet acknowledged.
     pub attempts: Vec<AttemptId>,
+    /// Containers and builds that run here now.
+    #[serde(default)]
+    pub tasks: Vec<PresentTask>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,6 +122,9 @@ pub struct Usage {
     pub free_memory_bytes: u64,
     pub free_disk_bytes: u64,
     pub attempts: Vec<AttemptUsage>,
+    /// Containers and builds: anonymous plus shared memory of each.
+    #[serde(default)]
+    pub tasks: Vec<(TaskId, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -138,6 +163,17 @@ pub enum Command {
     /// Every event up to its last is acknowledged: its files may go.
     Forget {
         attempt: AttemptId,
+    },
+    /// Begin a container or a build. One that is known already goes on.
+    StartTask {
+        task: TaskId,
+        work: TaskWork,
+        limits: Limits,
+    },
+    /// End it; its end is told as any other. One that is not known is told as lost.
+    StopTask {
+        task: TaskId,
+        reason: ContainerStopReason,
     },
 }
 

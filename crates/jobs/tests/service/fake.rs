@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corral_jobs::{
     Completing, CompletionError, FinishedWork, JobCompletion, JobRequest, JobsOptions, JobsPorts,
-    JobsService, ResidentMemory,
+    JobsService, ResidentMemory, TaskNotice, TaskOwner,
 };
 use corral_placement::{HolderId, LeaseLimits};
 use corral_types::{
@@ -17,7 +17,7 @@ use corral_types::{
 };
 use corral_worker_api::{
     Accounting, AttemptEvent, Capacity, Command, Enforcement, Event, EventBatch, Hello, LogStream,
-    Outcome, Output, PROTOCOL_VERSION, Poll, Start, StopReason, Usage,
+    Outcome, Output, PROTOCOL_VERSION, Poll, PresentTask, Start, StopReason, Usage,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +58,23 @@ impl ResidentMemory for Resident {
     }
 }
 
+/// Whoever starts containers: wants those that the test says, and keeps what it is told.
+#[derive(Default)]
+pub struct Owner {
+    pub wanted: Mutex<Vec<TaskId>>,
+    pub told: Mutex<Vec<TaskNotice>>,
+}
+
+impl TaskOwner for Owner {
+    fn told(&self, notice: TaskNotice) {
+        self.told.lock().unwrap().push(notice);
+    }
+
+    fn wants(&self, task: TaskId) -> bool {
+        self.wanted.lock().unwrap().contains(&task)
+    }
+}
+
 pub fn later() -> CompletionError {
     CompletionError::Later(Failure::new(ErrorKind::Unavailable, "the catalog is busy"))
 }
@@ -69,6 +86,7 @@ pub fn never() -> CompletionError {
 pub struct Server {
     pub service: Arc<JobsService>,
     pub registrar: Arc<Registrar>,
+    pub owner: Arc<Owner>,
     pub clock: Arc<ManualClock>,
 }
 
@@ -99,6 +117,7 @@ impl Server {
         change: impl FnOnce(&mut JobsOptions),
     ) -> Self {
         let registrar = Arc::new(Registrar::default());
+        let owner = Arc::new(Owner::default());
         let mut options = JobsOptions::new(dir.to_owned());
         options.tick = Duration::from_millis(20);
         options.journal.segment_bytes = 1 << 20;
@@ -106,10 +125,11 @@ impl Server {
         let ports = JobsPorts {
             completion: Arc::clone(&registrar) as Arc<dyn JobCompletion>,
             resident,
+            tasks: Some(Arc::clone(&owner) as Arc<dyn TaskOwner>),
             clock: Arc::clone(&clock) as Arc<_>,
         };
         let service = JobsService::start(options, ports).expect("the service starts");
-        Self { service, registrar, clock }
+        Self { service, registrar, owner, clock }
     }
 }
 
@@ -134,15 +154,30 @@ pub struct Worker {
 static WORKERS: AtomicU64 = AtomicU64::new(1);
 
 impl Worker {
-    pub async fn join(server: &Server) -> Self {
+    /// A worker that has not said hello.
+    pub fn fresh() -> Self {
         let id = WorkerId::from_u128(WORKERS.fetch_add(1, Ordering::Relaxed).into());
-        let mut worker = Self { id, session: 0, taken: 0, next: Default::default() };
+        Self { id, session: 0, taken: 0, next: Default::default() }
+    }
+
+    pub async fn join(server: &Server) -> Self {
+        let mut worker = Self::fresh();
         worker.hello(server, Vec::new()).await;
         worker
     }
 
     /// Says hello, having these attempts; what it is to forget.
     pub async fn hello(&mut self, server: &Server, attempts: Vec<AttemptId>) -> Vec<AttemptId> {
+        self.hello_with(server, attempts, Vec::new()).await
+    }
+
+    /// The same, having these containers too.
+    pub async fn hello_with(
+        &mut self,
+        server: &Server,
+        attempts: Vec<AttemptId>,
+        tasks: Vec<PresentTask>,
+    ) -> Vec<AttemptId> {
         let hello = Hello {
             protocol_version: PROTOCOL_VERSION,
             worker: self.id,
@@ -150,6 +185,7 @@ impl Worker {
             capacity: Capacity { memory_bytes: 4_096 * MIB, milli_cpu: 4_000, disk_bytes: 1 << 40 },
             enforcement: Enforcement::Watchdog,
             attempts,
+            tasks,
         };
         let welcome = server.service.hello(&hello).await.expect("the worker is welcome");
         self.session = welcome.session;

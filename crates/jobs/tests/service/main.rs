@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod fake;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -194,7 +194,8 @@ impl World {
         let now = at(self.now);
         match message {
             Message::Hello(worker, number, hello) => {
-                let welcome = self.engine.hello(now, &hello).expect("the version is ours");
+                let welcome =
+                    self.engine.hello(now, &hello, &BTreeSet::new()).expect("the version is ours");
                 self.collect();
                 self.hold(Held::Welcome(worker, number, welcome));
             }

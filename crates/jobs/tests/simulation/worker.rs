@@ -67,6 +67,7 @@ impl Worker {
             },
             enforcement: Enforcement::Watchdog,
             attempts: self.attempts.keys().copied().collect(),
+            tasks: Vec::new(),
         }
     }
 
@@ -85,6 +86,7 @@ impl Worker {
                 free_memory_bytes: (self.memory_bytes + 512 * MIB).saturating_sub(used).max(1),
                 free_disk_bytes: 1 << 40,
                 attempts: usage.collect(),
+                tasks: Vec::new(),
             },
         }
     }
@@ -112,7 +114,9 @@ impl Worker {
                     self.say(now, start.attempt, Event::Started { process_id: 1 });
                 }
                 Command::Stop { attempt, reason } => self.stop(now, *attempt, *reason),
-                Command::SetLimits { .. } => {}
+                Command::SetLimits { .. }
+                | Command::StartTask { .. }
+                | Command::StopTask { .. } => {}
                 Command::Forget { attempt } => {
                     if let Some(running) = self.attempts.remove(attempt) {
                         assert!(running.ended, "told to forget what runs");
