@@ -1,5 +1,5 @@
 //! Records that change seldom: workspaces, tokens, data sets, taxonomies, models, encoders,
-//! endpoints, runs, usage, and which blobs they refer to.
+//! endpoints, runs, usage, apps with what their containers are made of, and which blobs they refer to.
 //!
 //! [`Catalog`] is the port: plain types in, plain types out, one method for each change that
 //! must happen whole or not at all. [`SqliteCatalog`] keeps it in one file on this machine; SQL
@@ -23,6 +23,10 @@ mod sqlite;
 
 pub use error::{CatalogError, RecordKind};
 pub use page::{Cursor, MAX_PAGE_ITEMS, Page, PageRequest, all_pages};
+pub use records::apps::{
+    AppPhase, AppRecord, AppRecords, AppVersionRecord, MAX_APP_JSON_BYTES, MAX_APPS_LISTED,
+    NewAppVersion,
+};
 pub use records::blobs::{BlobOwner, BlobReferences, MAX_REFERENCES_PER_CALL};
 pub use records::datasets::{DatasetRecord, DatasetRecords, DatasetVersion, NewDatasetVersion};
 pub use records::encoders::{EncoderRecord, EncoderRecords, NewEncoder};
@@ -30,9 +34,19 @@ pub use records::endpoints::{
     EndpointRecord, EndpointRecords, EndpointTarget, EndpointVersion, MAX_ENDPOINT_JSON_BYTES,
     MAX_ENDPOINT_VERSIONS, NewEndpointVersion, Served,
 };
+pub use records::environments::{EnvironmentRecord, EnvironmentRecords, MAX_ENVIRONMENTS};
+pub use records::functions::{
+    Binding, ClsRecord, DefinitionRecord, FunctionRecord, FunctionRecords, MAX_BINDING_BYTES,
+    MAX_DEFINITION_BYTES, MAX_FUNCTION_JSON_BYTES, NewDefinition,
+};
+pub use records::labelings::{LabelingRecords, LabelingVersion, NewLabelingVersion};
 pub use records::models::{
     Lineage, MAX_METRICS_BYTES, MAX_MODEL_NOTES, MAX_NOTE_NAME_BYTES, MAX_NOTE_VALUE_BYTES,
     ModelNote, ModelRecord, ModelRecords, ModelVersion, NewModelVersion, NoteChange, NoteKind,
+};
+pub use records::parts::{
+    FileRecord, ImageRecord, MAX_FILES_PER_CALL, MAX_IMAGE_JSON_BYTES, MAX_MOUNT_JSON_BYTES,
+    MAX_SEALED_BYTES, MAX_SECRETS_LISTED, MountRecord, PartRecords, SecretRecord,
 };
 pub use records::requests::{
     BeginRequest, Begun, IdempotentRequests, MAX_KEY_BYTES, MAX_STORED_RESPONSE_BYTES,
@@ -60,7 +74,12 @@ pub trait Catalog:
     + TaxonomyRecords
     + ModelRecords
     + EncoderRecords
+    + LabelingRecords
     + EndpointRecords
+    + EnvironmentRecords
+    + AppRecords
+    + FunctionRecords
+    + PartRecords
     + RunRecords
     + UsageRecords
     + IdempotentRequests

@@ -9,10 +9,12 @@ use std::path::Path;
 
 use corral_catalog::behaviour::run;
 use corral_catalog::{
-    BeginRequest, Begun, BlobOwner, Catalog, DEFAULT_WORKSPACE, EndpointTarget, Lineage,
-    NewDatasetVersion, NewEncoder, NewEndpointVersion, NewModelVersion, NewRecord,
-    NewTaxonomyVersion, NewToken, NoteChange, NoteKind, PageRequest, RunRecord, RunStatus,
-    SecretHash, Served, SqliteCatalog, StoredResponse, UsageRecord,
+    AppPhase, AppRecord, BeginRequest, Begun, Binding, BlobOwner, Catalog, ClsRecord,
+    DEFAULT_WORKSPACE, EndpointTarget, EnvironmentRecord, FileRecord, FunctionRecord, ImageRecord,
+    Lineage, MountRecord, NewAppVersion, NewDatasetVersion, NewDefinition, NewEncoder,
+    NewEndpointVersion, NewLabelingVersion, NewModelVersion, NewRecord, NewTaxonomyVersion,
+    NewToken, NoteChange, NoteKind, PageRequest, RunRecord, RunStatus, SecretHash, SecretRecord,
+    Served, SqliteCatalog, StoredResponse, UsageRecord, VersionChoice,
 };
 use corral_types::{BlobHash, Id, Kind, Scope, Timestamp, WorkspaceId};
 
@@ -86,6 +88,13 @@ async fn fill(catalog: &dyn Catalog) {
     };
     catalog.create_dataset(w, new(4, "tickets"), version("m1")).await.unwrap();
     catalog.add_dataset_version(w, id(4), 1, version("m2")).await.unwrap();
+    let functions = NewLabelingVersion {
+        document: blob("functions"),
+        functions: 3,
+        created: at(115),
+        note: "add money".to_owned(),
+    };
+    catalog.add_labeling_version(w, id(4), 0, functions).await.unwrap();
     let document = NewTaxonomyVersion { document: blob("t1"), classes: 5, created: at(120) };
     catalog.create_taxonomy(w, new(5, "topics"), document).await.unwrap();
     let encoder = NewEncoder {
@@ -155,6 +164,104 @@ async fn fill(catalog: &dyn Catalog) {
     catalog.finish_request(w, "key".to_owned(), response).await.unwrap();
     catalog.add_usage("note".to_owned(), vec![usage()]).await.unwrap();
     catalog.put_setting("instance".to_owned(), "here".to_owned()).await.unwrap();
+    fill_apps(catalog).await;
+}
+
+/// Of apps and what belongs to them, one of every record.
+async fn fill_apps(catalog: &dyn Catalog) {
+    let w = workspace();
+    let environment = EnvironmentRecord {
+        id: id(20),
+        name: "default".to_owned(),
+        created: at(300),
+        settings_json: "settings".to_owned(),
+    };
+    catalog.create_environment(w, environment).await.unwrap();
+    let shop = catalog.create_app(w, app()).await.unwrap();
+    let function = |value, bound| FunctionRecord {
+        id: id(value),
+        app: shop.id,
+        tag: "f".to_owned(),
+        created: at(310),
+        bound,
+        definition: 0,
+        latest: 0,
+    };
+    catalog.create_function(w, function(22, None)).await.unwrap();
+    let definition = NewDefinition {
+        created: at(320),
+        settings_json: "asked".to_owned(),
+        definition: b"sent".to_vec(),
+    };
+    catalog.add_definition(w, id(22), definition).await.unwrap();
+    let binding = Binding { base: id(22), parameters: vec![1], options: vec![2] };
+    catalog.create_function(w, function(23, Some(binding))).await.unwrap();
+    let version = NewAppVersion {
+        created: at(330),
+        layout_json: "layout".to_owned(),
+        definitions: vec![(id(22), 1)],
+    };
+    catalog.publish_app(w, shop, version).await.unwrap();
+    let cls = ClsRecord { id: id(24), app: id(21), created: at(340), detail_json: "c".to_owned() };
+    catalog.put_cls(w, cls).await.unwrap();
+    let recipe_json = "recipe".to_owned();
+    catalog.put_image(w, ImageRecord { id: id(25), created: at(350), recipe_json }).await.unwrap();
+    let mount = MountRecord { id: id(26), created: at(360), files_json: "files".to_owned() };
+    catalog.put_mount(w, mount, vec![blob("mounted")]).await.unwrap();
+    for (value, name) in [(27, Some("s".to_owned())), (28, None)] {
+        let secret = SecretRecord {
+            id: id(value),
+            environment: id(20),
+            name,
+            created: at(370),
+            detail_json: "keys".to_owned(),
+            sealed: vec![3],
+        };
+        catalog.put_secret(w, secret).await.unwrap();
+    }
+    let file = FileRecord { sha256: [4; 32], blob: blob("file") };
+    catalog.put_file(w, file, at(380)).await.unwrap();
+}
+
+fn app() -> AppRecord {
+    AppRecord {
+        id: id(21),
+        environment: id(20),
+        name: Some("Shop".to_owned()),
+        description: "the shop".to_owned(),
+        phase: AppPhase::Deployed,
+        created: at(305),
+        ended: None,
+        revision: 1,
+        version: 0,
+        detail_json: "detail".to_owned(),
+    }
+}
+
+/// Checks what a catalog kept of apps.
+async fn require_apps(catalog: &dyn Catalog) {
+    let w = workspace();
+    let environment = catalog.environment_named(w, "default".to_owned()).await.unwrap();
+    assert_eq!((environment.id, &*environment.settings_json), (id(20), "settings"));
+    let shop = catalog.app_named(w, id(20), "Shop".to_owned()).await.unwrap();
+    assert_eq!(shop, AppRecord { revision: 2, version: 1, ..app() });
+    let layout = catalog.app_version(w, id(21), 1).await.unwrap();
+    assert_eq!((layout.created, &*layout.layout_json), (at(330), "layout"));
+    let function = catalog.function(w, id(22)).await.unwrap();
+    assert_eq!((function.definition, function.latest, &*function.tag), (1, 1, "f"));
+    let definition = catalog.definition(w, id(22), 1).await.unwrap();
+    assert_eq!((&*definition.settings_json, &*definition.definition), ("asked", &b"sent"[..]));
+    let bound = catalog.function(w, id(23)).await.unwrap().bound.unwrap();
+    assert_eq!((bound.base, bound.parameters, bound.options), (id(22), vec![1], vec![2]));
+    assert_eq!(catalog.cls(w, id(24)).await.unwrap().detail_json, "c");
+    assert_eq!(catalog.image(w, id(25)).await.unwrap().recipe_json, "recipe");
+    assert_eq!(catalog.mount(w, id(26)).await.unwrap().files_json, "files");
+    assert!(catalog.has_reference(w, blob("mounted")).await.unwrap());
+    let secret = catalog.secret_named(w, id(20), "s".to_owned()).await.unwrap();
+    assert_eq!((secret.id, secret.sealed), (id(27), vec![3]));
+    assert_eq!(catalog.secret(w, id(28)).await.unwrap().name, None);
+    let files = catalog.files(w, vec![[4; 32]], at(390)).await.unwrap();
+    assert_eq!(files, [FileRecord { sha256: [4; 32], blob: blob("file") }]);
 }
 
 /// Checks what a catalog of a format version kept.
@@ -176,6 +283,13 @@ async fn require_all(catalog: &dyn Catalog, format: u32) {
     let head = dataset.head;
     assert_eq!((head.number, head.manifest, head.rows, head.bytes), (2, blob("m2"), 7, 70));
     assert_eq!((head.created, head.note.as_str()), (at(110), "import"));
+    // Up to version 6 data sets had no labeling functions.
+    let functions = catalog.labeling_version(w, id(4), VersionChoice::Latest).await.unwrap();
+    let functions =
+        functions.map(|found| (found.number, found.document, found.functions, found.note));
+    let kept = (1, blob("functions"), 3, "add money".to_owned());
+    assert_eq!(functions, (format >= 7).then_some(kept));
+    assert_eq!(catalog.has_reference(w, blob("functions")).await.unwrap(), format >= 7);
     let topics = catalog.taxonomy_named(w, "topics".parse().unwrap()).await.unwrap().head;
     assert_eq!((topics.document, topics.classes), (blob("t1"), 5));
     let encoder = catalog.default_encoder(w).await.unwrap().unwrap();
@@ -227,6 +341,9 @@ async fn require_all(catalog: &dyn Catalog, format: u32) {
     assert_eq!((runs[0].ended, runs[1].ended), (None, Some(at(180))));
     for (text, there) in [("input", true), ("upload", true), ("part", true), ("f1", false)] {
         assert_eq!(catalog.has_reference(w, blob(text)).await.unwrap(), there, "{text}");
+    }
+    if format >= 6 {
+        require_apps(catalog).await;
     }
     let begun = catalog.begin_request(w, request(999)).await.unwrap();
     let Begun::Done(response) = begun else { panic!("{begun:?}") };

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "scenarios are tests, though other crates call them")]
 
+mod apps;
 mod blobs;
 mod models;
 mod pages;
@@ -14,6 +15,7 @@ mod tokens;
 mod usage;
 mod versions;
 
+pub use apps::*;
 pub use blobs::*;
 pub use models::*;
 pub use pages::*;
@@ -53,6 +55,7 @@ macro_rules! behaviour_tests {
             owners_that_are_records_must_be_there
             referenced_blobs_come_in_order_and_once
             data_sets_grow_by_versions
+            functions_of_data_sets_grow_by_versions
             data_sets_stay_in_their_workspace
             a_moved_head_is_a_conflict
             removed_data_sets_free_their_name_and_blobs
@@ -71,6 +74,14 @@ macro_rules! behaviour_tests {
             unfinished_and_expired_keys_are_given_back
             keys_stay_in_their_workspace
             settings_are_kept
+            environments_have_unique_names
+            apps_have_names_while_they_live
+            publishing_an_app_swaps_all_definitions
+            functions_and_classes_stay_in_their_app
+            secrets_have_unique_names
+            images_and_mounts_are_noted_once
+            files_are_known_where_they_were_sent
+            uploads_are_forgotten_by_their_age
             usage_adds_up_and_is_never_counted_twice
             pages_partition_a_list
             pages_hold_what_was_there_under_concurrent_inserts

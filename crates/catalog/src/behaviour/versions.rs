@@ -8,8 +8,8 @@ use super::{
     absent, at, blob, dataset, dataset_version, id, name, new, taken, taxonomy, two_workspaces,
 };
 use crate::{
-    Catalog, CatalogError, DEFAULT_WORKSPACE, NewTaxonomyVersion, PageRequest, RecordKind,
-    VersionChoice,
+    Catalog, CatalogError, DEFAULT_WORKSPACE, NewLabelingVersion, NewTaxonomyVersion, PageRequest,
+    RecordKind, VersionChoice,
 };
 
 const W: corral_types::WorkspaceId = DEFAULT_WORKSPACE;
@@ -42,6 +42,36 @@ pub async fn data_sets_grow_by_versions(catalog: Arc<dyn Catalog>) {
     taken(catalog.create_dataset(W, again, dataset_version("x", &[])).await);
     // What was refused left nothing.
     assert!(!catalog.has_reference(W, blob("x")).await.unwrap());
+}
+
+pub async fn functions_of_data_sets_grow_by_versions(catalog: Arc<dyn Catalog>) {
+    dataset(&catalog, W, 1, "tickets").await;
+    let new = |text: &str| NewLabelingVersion {
+        document: blob(text),
+        functions: 2,
+        created: at(8),
+        note: text.to_owned(),
+    };
+    let latest = async || catalog.labeling_version(W, id(1), VersionChoice::Latest).await;
+    assert_eq!(latest().await.unwrap(), None);
+    let first = catalog.add_labeling_version(W, id(1), 0, new("one")).await.unwrap();
+    assert_eq!((first.number, first.document), (1, blob("one")));
+    let moved = catalog.add_labeling_version(W, id(1), 0, new("x")).await;
+    assert!(matches!(moved, Err(CatalogError::HeadMoved { expected: 0, found: 1, .. })));
+    assert!(!catalog.has_reference(W, blob("x")).await.unwrap());
+    let second = catalog.add_labeling_version(W, id(1), 1, new("two")).await.unwrap();
+    assert_eq!(latest().await.unwrap(), Some(second.clone()));
+    let number = VersionChoice::Number(1);
+    assert_eq!(catalog.labeling_version(W, id(1), number).await.unwrap(), Some(first.clone()));
+    let page = PageRequest::default();
+    let all = catalog.list_labeling_versions(W, id(1), page).await.unwrap();
+    assert_eq!(all.items, [first, second]);
+    absent(catalog.add_labeling_version(W, id(2), 0, new("x")).await);
+    let (_, other) = two_workspaces(&catalog).await;
+    absent(catalog.labeling_version(other, id(1), VersionChoice::Latest).await);
+    // They go with their data set.
+    let freed = catalog.remove_dataset(W, id(1)).await.unwrap();
+    assert!(freed.contains(&blob("one")) && freed.contains(&blob("two")));
 }
 
 pub async fn data_sets_stay_in_their_workspace(catalog: Arc<dyn Catalog>) {

@@ -1,7 +1,9 @@
 //! Who refers to which blob: what decides that a hash exists for a workspace, and what
 //! collection of garbage must keep.
 
-use corral_types::{BlobHash, DatasetId, JobId, ModelId, TaxonomyId, UploadId, WorkspaceId};
+use corral_types::{
+    BlobHash, DatasetId, JobId, ModelId, MountId, TaxonomyId, Timestamp, UploadId, WorkspaceId,
+};
 
 use super::Answer;
 
@@ -23,6 +25,10 @@ pub enum BlobOwner {
     Encoder(BlobHash),
     /// What a job was given and what it left.
     Job(JobId),
+    /// The files of a mount.
+    Mount(MountId),
+    /// A file that a client has sent, by its SHA-256.
+    File([u8; 32]),
 }
 
 pub trait BlobReferences {
@@ -47,6 +53,13 @@ pub trait BlobReferences {
         workspace: WorkspaceId,
         owner: BlobOwner,
     ) -> Answer<'_, Vec<BlobHash>>;
+
+    /// What an owner refers to in this workspace, ascending.
+    fn references_of(&self, workspace: WorkspaceId, owner: BlobOwner) -> Answer<'_, Vec<BlobHash>>;
+
+    /// Gives up the references of all uploads, in all workspaces, whose ids were made before
+    /// `before`; answers how many.
+    fn forget_uploads(&self, before: Timestamp) -> Answer<'_, u64>;
 
     /// Whether anything in this workspace refers to the blob: whether it may read it.
     fn has_reference(&self, workspace: WorkspaceId, blob: BlobHash) -> Answer<'_, bool>;

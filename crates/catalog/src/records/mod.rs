@@ -1,10 +1,15 @@
 //! The records, and what can be asked and changed of each kind: the port.
 
+pub mod apps;
 pub mod blobs;
 pub mod datasets;
 pub mod encoders;
 pub mod endpoints;
+pub mod environments;
+pub mod functions;
+pub mod labelings;
 pub mod models;
+pub mod parts;
 pub mod requests;
 pub mod runs;
 pub mod settings;

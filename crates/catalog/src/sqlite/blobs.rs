@@ -1,4 +1,4 @@
-use corral_types::{BlobHash, WorkspaceId};
+use corral_types::{BlobHash, Id, Timestamp, WorkspaceId};
 use rusqlite::{Connection, params};
 
 use super::column::{hash, id_bytes, not_found, require_at_most, require_workspace};
@@ -6,7 +6,7 @@ use super::{Outcome, SqliteCatalog};
 use crate::{Answer, BlobOwner, BlobReferences, CatalogError, MAX_REFERENCES_PER_CALL, RecordKind};
 
 /// The owner's columns: the kind and what identifies it.
-fn owner_columns(owner: BlobOwner) -> (i64, Vec<u8>) {
+pub(super) fn owner_columns(owner: BlobOwner) -> (i64, Vec<u8>) {
     match owner {
         BlobOwner::Upload(id) => (1, id_bytes(id).to_vec()),
         BlobOwner::Dataset(id) => (2, id_bytes(id).to_vec()),
@@ -16,6 +16,8 @@ fn owner_columns(owner: BlobOwner) -> (i64, Vec<u8>) {
         }
         BlobOwner::Encoder(file) => (5, file.as_bytes().to_vec()),
         BlobOwner::Job(id) => (6, id_bytes(id).to_vec()),
+        BlobOwner::Mount(id) => (7, id_bytes(id).to_vec()),
+        BlobOwner::File(sha256) => (8, sha256.to_vec()),
     }
 }
 
@@ -25,7 +27,12 @@ fn require_owner(connection: &Connection, workspace: WorkspaceId, owner: BlobOwn
     let exists =
         |sql: &str, key: &[u8]| connection.prepare_cached(sql)?.exists(params![workspace, key]);
     let (there, what, name) = match owner {
-        BlobOwner::Upload(_) | BlobOwner::Job(_) => return Ok(()),
+        BlobOwner::Upload(_) | BlobOwner::Job(_) | BlobOwner::File(_) => return Ok(()),
+        BlobOwner::Mount(id) => (
+            exists("SELECT 1 FROM mounts WHERE workspace = ?1 AND id = ?2", &id_bytes(id))?,
+            RecordKind::Mount,
+            id.to_string(),
+        ),
         BlobOwner::Dataset(id) => (
             exists("SELECT 1 FROM datasets WHERE workspace = ?1 AND id = ?2", &id_bytes(id))?,
             RecordKind::Dataset,
@@ -127,6 +134,31 @@ impl BlobReferences for SqliteCatalog {
                 return Err(CatalogError::OwnedByRecord { owner }.into());
             }
             release(connection, workspace, owner)
+        })
+    }
+
+    fn references_of(&self, workspace: WorkspaceId, owner: BlobOwner) -> Answer<'_, Vec<BlobHash>> {
+        self.read(move |connection| {
+            let (kind, owner) = owner_columns(owner);
+            let blobs = connection
+                .prepare_cached(
+                    "SELECT blob FROM blob_references
+                     WHERE workspace = ?1 AND owner_kind = ?2 AND owner = ?3 ORDER BY blob",
+                )?
+                .query_map(params![id_bytes(workspace), kind, owner], |row| hash(row, "blob"))?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(blobs)
+        })
+    }
+
+    fn forget_uploads(&self, before: Timestamp) -> Answer<'_, u64> {
+        self.write(move |connection| {
+            // Ids begin with their creation time.
+            let (kind, first) = owner_columns(BlobOwner::Upload(Id::from_parts(before, [0; 10])));
+            let forgotten = connection
+                .prepare_cached("DELETE FROM blob_references WHERE owner_kind = ?1 AND owner < ?2")?
+                .execute(params![kind, first])?;
+            Ok(forgotten as u64)
         })
     }
 

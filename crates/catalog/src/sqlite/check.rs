@@ -8,7 +8,7 @@ use super::Outcome;
 const MAX_FINDINGS: usize = 100;
 
 /// What must never be: a question that gives one text for each case, and how to say it.
-const CONTRADICTIONS: [(&str, &str); 8] = [
+const CONTRADICTIONS: [(&str, &str); 10] = [
     (
         "data set without its newest version",
         "SELECT name FROM datasets d WHERE NOT EXISTS (SELECT 1 FROM dataset_versions v
@@ -56,6 +56,18 @@ const CONTRADICTIONS: [(&str, &str); 8] = [
          (SELECT 1 FROM blob_references r WHERE r.workspace = v.workspace AND r.owner_kind = 4
          AND substr(r.owner, 1, 16) = v.model
          AND substr(r.owner, 17) = unhex(printf('%08x', v.number)) AND r.blob = v.file)",
+    ),
+    (
+        "app without its newest version",
+        "SELECT coalesce(name, description) FROM apps a WHERE a.version > 0 AND NOT EXISTS
+         (SELECT 1 FROM app_versions v WHERE v.workspace = a.workspace AND v.app = a.id
+         AND v.number = a.version)",
+    ),
+    (
+        "function without its definition",
+        "SELECT tag FROM functions f WHERE f.definition > 0 AND NOT EXISTS
+         (SELECT 1 FROM function_definitions d WHERE d.workspace = f.workspace
+         AND d.function = f.id AND d.number = f.definition)",
     ),
 ];
 

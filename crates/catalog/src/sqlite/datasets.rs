@@ -39,7 +39,11 @@ fn version(row: &Row<'_>) -> rusqlite::Result<DatasetVersion> {
     })
 }
 
-fn by_id(connection: &Connection, workspace: WorkspaceId, id: DatasetId) -> Outcome<DatasetRecord> {
+pub(super) fn by_id(
+    connection: &Connection,
+    workspace: WorkspaceId,
+    id: DatasetId,
+) -> Outcome<DatasetRecord> {
     connection
         .prepare_cached(&format!("{RECORD} WHERE d.workspace = ?1 AND d.id = ?2"))?
         .query_row([id_bytes(workspace), id_bytes(id)], record)

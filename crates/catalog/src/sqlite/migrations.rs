@@ -17,8 +17,8 @@ const APPLICATION_ID: i32 = 0x4372_726c;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// All steps, in order. One that was released is never changed.
-pub(super) const ALL: [Migration; 5] =
-    [first, model_reports, endpoint_versions, observed_endpoints, model_notes];
+pub(super) const ALL: [Migration; 7] =
+    [first, model_reports, endpoint_versions, observed_endpoints, model_notes, apps, labelings];
 
 /// The format version that this code reads and writes (SQLite's `user_version`).
 pub const FORMAT_VERSION: u32 = ALL.len() as u32;
@@ -51,6 +51,16 @@ fn observed_endpoints(connection: &Connection) -> rusqlite::Result<()> {
 /// Model versions name the code that trained them, and people note tags and metrics of them.
 fn model_notes(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(include_str!("model_notes.sql"))
+}
+
+/// Environments, apps, functions, and what containers are made of.
+fn apps(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("apps.sql"))
+}
+
+/// The labeling functions of data sets.
+fn labelings(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("labeling.sql"))
 }
 
 /// Brings the file to the version after the last step, each step in a transaction of its own.

@@ -4,16 +4,21 @@
 //! what waits for it together; a few threads own reading connections, each answer from
 //! one snapshot.
 
+mod apps;
 mod blobs;
 mod check;
 mod column;
 mod datasets;
 mod encoders;
 mod endpoints;
+mod environments;
 mod executor;
+mod functions;
+mod labelings;
 mod migrations;
 mod models;
 mod notes;
+mod parts;
 mod requests;
 mod runs;
 mod settings;
