@@ -2,13 +2,14 @@
 //! calls decides whether and when to try again.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use corral_blobs::{BlobError, BlobStore};
 use corral_types::{BlobHash, WorkerId};
 use corral_worker_api::{
-    Acknowledged, Commands, EventBatch, Hello, POLL_WAIT_MS, Poll, WORKER_HEADER,
+    Acknowledged, Commands, EventBatch, Hello, POLL_WAIT_MS, Poll, TaskEventBatch, WORKER_HEADER,
     WORKER_TOKEN_SCHEME, Welcome,
 };
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +22,9 @@ use tokio_util::io::ReaderStream;
 use crate::{ServerAddress, WorkerError, WorkerOptions};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of answers to a container may be on its way: results of calls can be large.
+const CONTAINER_WINDOW_BYTES: u32 = 16 << 20;
 
 /// A call other than a poll: the server answers once it has synced to disk.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +51,46 @@ pub struct Connection {
     calls: reqwest::Client,
     base: String,
     token: Option<String>,
+    route: Arc<Route>,
+}
+
+/// The way to the server, from which clients are made.
+struct Route {
+    server: ServerAddress,
+    worker: WorkerId,
+    /// To be trusted beside the system's.
+    certificates: Vec<reqwest::Certificate>,
+}
+
+impl Route {
+    fn base(&self) -> String {
+        match &self.server {
+            ServerAddress::UnixSocket(_) => "http://localhost".to_owned(),
+            ServerAddress::Url(url) => url.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    fn client(&self) -> reqwest::ClientBuilder {
+        let named = HeaderValue::try_from(self.worker.to_string()).expect("an id is ASCII");
+        let builder = reqwest::Client::builder()
+            .default_headers(HeaderMap::from_iter([(
+                HeaderName::from_static(WORKER_HEADER),
+                named,
+            )]))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
+        match &self.server {
+            // Without TLS nobody's certificates need to be read.
+            ServerAddress::UnixSocket(path) => {
+                builder.unix_socket(path.as_path()).no_proxy().tls_certs_only([])
+            }
+            ServerAddress::Url(_) if !self.certificates.is_empty() => {
+                builder.tls_certs_merge(self.certificates.clone())
+            }
+            ServerAddress::Url(url) if url.starts_with("https:") => builder,
+            ServerAddress::Url(_) => builder.tls_certs_only([]),
+        }
+    }
 }
 
 /// Why a call failed.
@@ -89,31 +133,38 @@ impl Connection {
     /// # Errors
     /// When the certificates to trust cannot be read, or TLS cannot be set up.
     pub fn prepare(options: &WorkerOptions, worker: WorkerId) -> Result<Self, WorkerError> {
-        let named = HeaderValue::try_from(worker.to_string()).expect("an id is ASCII");
-        let builder = reqwest::Client::builder()
-            .default_headers(HeaderMap::from_iter([(
-                HeaderName::from_static(WORKER_HEADER),
-                named,
-            )]))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        let (builder, base) = match &options.server {
-            ServerAddress::UnixSocket(path) => {
-                let builder = builder.unix_socket(path.as_path()).no_proxy();
-                // Without TLS nobody's certificates need to be read.
-                (builder.tls_certs_only([]), "http://localhost".to_owned())
-            }
-            ServerAddress::Url(url) => {
-                let builder = match &options.ca_certificate {
-                    Some(path) => builder.tls_certs_merge(read_certificates(path)?),
-                    None if url.starts_with("https:") => builder,
-                    None => builder.tls_certs_only([]),
-                };
-                (builder, url.trim_end_matches('/').to_owned())
-            }
+        let certificates = match &options.ca_certificate {
+            Some(path) => read_certificates(path)?,
+            None => Vec::new(),
         };
-        let calls = builder.build().map_err(WorkerError::Client)?;
-        Ok(Self { calls, base, token: options.token.clone() })
+        let route = Route { server: options.server.clone(), worker, certificates };
+        let calls = route.client().build().map_err(WorkerError::Client)?;
+        Ok(Self { calls, base: route.base(), token: options.token.clone(), route: Arc::new(route) })
+    }
+
+    /// A client of its own for the calls of one container, by HTTP/2 alone: however many wait
+    /// at the server, they are in nobody else's way.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn container_client(&self) -> reqwest::Result<reqwest::Client> {
+        self.route
+            .client()
+            .http2_prior_knowledge()
+            .http2_initial_stream_window_size(CONTAINER_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONTAINER_WINDOW_BYTES)
+            .build()
+    }
+
+    /// Where the server's paths begin.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What a request shows that is not from a socket on the server's own machine.
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let token = self.token.as_ref()?;
+        HeaderValue::try_from(format!("{WORKER_TOKEN_SCHEME} {token}")).ok()
     }
 
     pub async fn hello(&self, hello: &Hello) -> Result<Welcome, CallError> {
@@ -122,6 +173,11 @@ impl Connection {
 
     pub async fn poll(&self, poll: &Poll) -> Result<Commands, CallError> {
         self.post("poll", poll, POLL_TIMEOUT).await
+    }
+
+    pub async fn send_task_events(&self, batch: &TaskEventBatch) -> Result<(), CallError> {
+        let url = format!("{}/worker/v1/tasks", self.base);
+        self.call(self.calls.post(url).json(batch).timeout(CALL_TIMEOUT)).await.map(drop)
     }
 
     pub async fn send_events(&self, batch: &EventBatch) -> Result<Acknowledged, CallError> {

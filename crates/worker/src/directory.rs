@@ -5,6 +5,8 @@
 //! DIR/worker.json             format and the worker's id, for ever the same
 //! DIR/blobs/                  cache of inputs and outputs by content hash
 //! DIR/cache/WORKSPACE/        what job handlers keep to be quicker the next time
+//! DIR/images/                 layers, bases, trees of files, the store of packages
+//! DIR/containers/TASK/        the socket of a container and what it writes
 //! DIR/attempts/ATTEMPT/       job.json, events-…, checkpoint-…, work/
 //! ```
 
@@ -61,7 +63,7 @@ impl WorkerDirectory {
             }
         }
         let worker = read_or_begin_identity(&path)?;
-        for name in ["blobs", CACHE_DIRECTORY, "attempts"] {
+        for name in ["blobs", CACHE_DIRECTORY, "attempts", "containers", "images"] {
             let below = path.join(name);
             create_private(&below).map_err(WorkerError::directory("create", &below))?;
         }
@@ -78,6 +80,28 @@ impl WorkerDirectory {
 
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts")
+    }
+
+    pub fn containers(&self) -> PathBuf {
+        self.path.join("containers")
+    }
+
+    /// Removes what containers of an earlier worker left: none of them lives on.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed, or something in it not removed.
+    pub fn empty_containers(&self) -> Result<(), WorkerError> {
+        let folder = self.containers();
+        let entries = fs::read_dir(&folder).map_err(WorkerError::directory("list", &folder))?;
+        for entry in entries.filter_map(Result::ok) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(WorkerError::directory("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.path.join("images")
     }
 
     /// The attempts that have a directory here.

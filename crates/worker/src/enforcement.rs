@@ -81,7 +81,7 @@ impl Enforcer {
         let group = match self {
             Self::Groups(tree) => {
                 let group = tree.take()?;
-                group.set_limits(limits)?;
+                group.set_limits(&limits.into())?;
                 Some(Arc::new(group))
             }
             Self::Watchdog => None,
@@ -132,7 +132,7 @@ impl Hold {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_limits(&self, limits: &Limits) -> std::io::Result<()> {
-        self.group.as_ref().map_or(Ok(()), |group| group.set_limits(limits))
+        self.group.as_ref().map_or(Ok(()), |group| group.set_limits(&limits.into()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use corral_blobs::BlobError;
+use corral_images::BuildError;
 use corral_types::{ErrorKind, Explain};
 use corral_worker_api::Enforcement;
 
@@ -26,6 +27,8 @@ pub enum WorkerError {
     NewerFormat { path: PathBuf, found: u32, known: u32 },
     #[error("open the worker's cache of blobs")]
     Blobs(#[source] BlobError),
+    #[error("open the worker's images")]
+    Images(#[source] BuildError),
     #[error("start the launcher {executable}", executable = .executable.display())]
     Launcher {
         executable: PathBuf,
@@ -69,6 +72,7 @@ impl Explain for WorkerError {
         match self {
             Self::DirectoryInUse { .. } => ErrorKind::Conflict,
             Self::NewerFormat { .. } | Self::Enforcement { .. } => ErrorKind::Unsupported,
+            Self::Images(error) => error.kind(),
             Self::CaCertificate { .. } | Self::NoMemory { .. } => ErrorKind::Invalid,
             Self::Refused { status: 401, .. } => ErrorKind::Unauthenticated,
             Self::Refused { .. } => ErrorKind::Forbidden,

@@ -35,6 +35,9 @@ pub fn inspect(data_dir: &Path) -> WorkerInspection {
         ("cgroup v2", &mounts.v2),
         ("cgroup v1, memory", &mounts.v1_memory),
         ("cgroup v1, cpu", &mounts.v1_cpu),
+        ("cgroup v1, cpuacct", &mounts.v1_cpuacct),
+        ("cgroup v1, pids", &mounts.v1_pids),
+        ("cgroup v1, freezer", &mounts.v1_freezer),
     ];
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     WorkerInspection {

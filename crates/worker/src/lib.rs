@@ -26,6 +26,7 @@ mod attempt;
 mod backoff;
 mod cgroup;
 mod connection;
+mod containers;
 mod delivery;
 mod directory;
 mod enforcement;
@@ -45,18 +46,28 @@ mod sampler;
 mod session;
 mod spool;
 mod system;
+mod tasks;
 mod worker;
 
 pub use cgroup::Unavailable;
-pub use enforcement::EnforcementFinding;
+pub use containers::{
+    ContainerControl, ContainerHandle, ContainerInspection, Containers, Template,
+    inspect_containers,
+};
+pub use corral_images::{BaseChoice, Survey as ImageSurvey, survey as survey_images};
+pub use corral_isolation::{IdMapping, Isolation, Unavailable as IsolationUnavailable};
+pub use enforcement::{EnforcementFinding, Enforcer};
 pub use error::WorkerError;
 pub use inspect::{WorkerInspection, inspect};
 pub use job::{
     JobContext, JobFailure, JobHandler, JobOutput, MAX_JOB_MESSAGE_BYTES, PROBE_KIND, ProbeRequest,
     job_process_main,
 };
-pub use launcher::{JOB_PROCESS_SUBCOMMAND, LAUNCHER_SUBCOMMAND, launcher_main};
-pub use machine::{MemoryBound, default_reserve_bytes};
+pub use launcher::{
+    JOB_PROCESS_SUBCOMMAND, LAUNCHER_SUBCOMMAND, Launcher, LauncherEnd, LauncherProcess,
+    launcher_main,
+};
+pub use machine::{CgroupMounts, MemoryBound, default_reserve_bytes};
 pub use options::{ServerAddress, WorkerOptions};
 pub use running::STOP_GRACE;
 pub use worker::{DEFAULT_CACHE_BYTES, run, shutdown_signal};

@@ -19,6 +19,9 @@ pub struct CgroupMounts {
     pub v2: Option<ControllerMount>,
     pub v1_memory: Option<ControllerMount>,
     pub v1_cpu: Option<ControllerMount>,
+    pub v1_cpuacct: Option<ControllerMount>,
+    pub v1_pids: Option<ControllerMount>,
+    pub v1_freezer: Option<ControllerMount>,
 }
 
 impl CgroupMounts {
@@ -51,11 +54,20 @@ impl CgroupMounts {
             };
             match *kind {
                 "cgroup2" => mounts.v2 = mounts.v2.or_else(|| found("")),
-                "cgroup" if options.split(',').any(|option| option == "memory") => {
-                    mounts.v1_memory = mounts.v1_memory.or_else(|| found("memory"));
-                }
-                "cgroup" if options.split(',').any(|option| option == "cpu") => {
-                    mounts.v1_cpu = mounts.v1_cpu.or_else(|| found("cpu"));
+                "cgroup" => {
+                    let controllers = [
+                        ("memory", &mut mounts.v1_memory),
+                        ("cpu", &mut mounts.v1_cpu),
+                        ("cpuacct", &mut mounts.v1_cpuacct),
+                        ("pids", &mut mounts.v1_pids),
+                        ("freezer", &mut mounts.v1_freezer),
+                    ];
+                    for (controller, place) in controllers {
+                        if place.is_none() && options.split(',').any(|option| option == controller)
+                        {
+                            *place = found(controller);
+                        }
+                    }
                 }
                 _ => {}
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use corral_images::BaseChoice;
 use corral_worker_api::Enforcement;
 
 /// Where the server listens for this worker.
@@ -38,6 +39,8 @@ pub struct WorkerOptions {
     pub cache_bytes: Option<u64>,
     /// The strongest kind of enforcement to use; none for the strongest that works here.
     pub enforcement: Option<Enforcement>,
+    /// What images stand on.
+    pub image_base: BaseChoice,
     /// Environment variables for job processes, beside the few that they inherit.
     pub job_environment: Vec<(String, String)>,
 }
@@ -55,6 +58,7 @@ impl WorkerOptions {
             reserve_bytes: None,
             cache_bytes: None,
             enforcement: None,
+            image_base: BaseChoice::default(),
             job_environment: Vec::new(),
         }
     }

@@ -166,6 +166,7 @@ fn describe(worker: &Worker, attempt: &Attempt, limits: &Limits, hold: &Hold) ->
         ("RAYON_NUM_THREADS".to_owned(), threads.to_string()),
     ]);
     StartProcess {
+        program: None,
         arguments: vec![JOB_PROCESS_SUBCOMMAND.to_owned()],
         environment,
         current_directory: work_dir,

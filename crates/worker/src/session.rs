@@ -14,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::connection::CallError;
 use crate::machine;
 use crate::running::run_attempt;
+use crate::tasks;
 use crate::{Worker, WorkerError};
 
 /// How often the worker looks whether what it last told of its memory still holds. A poll
@@ -95,6 +96,7 @@ async fn hello(worker: &Arc<Worker>) -> Result<u64, CallError> {
         capacity: worker.capacity(),
         enforcement: worker.enforcer.kind(),
         attempts: worker.attempts().into_keys().collect(),
+        tasks: worker.tasks.present(),
     };
     let welcome = worker.connection.hello(&hello).await?;
     worker.attempts().values().for_each(|attempt| attempt.forget_uploads());
@@ -172,6 +174,10 @@ async fn obey(worker: &Arc<Worker>, command: Command, running: &mut JoinSet<()>)
             order(worker, attempt, Order::SetLimits(limits));
         }
         Command::Forget { attempt } => forget(worker, attempt).await,
+        Command::StartTask { task, work, limits } => {
+            tasks::begin(worker, task, work, limits, running);
+        }
+        Command::StopTask { task, reason } => worker.tasks.stop(task, reason),
     }
 }
 
@@ -198,6 +204,7 @@ impl Worker {
             free_memory_bytes: machine::free_memory_bytes(&self.mounts),
             free_disk_bytes: machine::free_disk_bytes(self.directory.path()),
             attempts: self.sampler.usage(),
+            tasks: self.tasks.usage(),
         }
     }
 }

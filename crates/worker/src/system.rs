@@ -1,8 +1,9 @@
 //! The system calls that have no safe wrapper: starting a process with its limits in place,
-//! reaping with the resources used, and signals as a file descriptor.
+//! reaping with the resources used, signals as a file descriptor, and descriptors that the
+//! runtime watches.
 #![expect(
     unsafe_code,
-    reason = "pre_exec, wait4, signalfd and inherited descriptors have no safe wrapper"
+    reason = "pre_exec, wait4, signalfd and inherited or watched descriptors have no safe wrapper"
 )]
 
 use std::io;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// What a process sets on itself between fork and exec.
 #[derive(Clone, Debug)]
@@ -86,6 +89,16 @@ pub fn keep_descriptors_to_oneself() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets the runtime wait until there is something to read from a descriptor.
+///
+/// # Errors
+/// When the runtime cannot watch it.
+pub fn watch_readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays the same and open until the registration is dropped, which
+    // owns it. Needed because the safe way of doing this is deprecated.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// A child that has ended, with what it and the descendants it waited for have used.

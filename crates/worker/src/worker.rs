@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use corral_blobs::{BlobEntry, BlobStore};
+use corral_images::{Images, ImagesOptions};
 use corral_types::{AttemptId, BlobHash};
 use corral_worker_api::Capacity;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::Containers;
 use crate::attempt::{Attempt, Order};
 use crate::connection::Connection;
 use crate::delivery::deliver;
@@ -23,6 +25,7 @@ use crate::process_tree::{kill_leftovers, reap_killed_children};
 use crate::running::STOP_GRACE;
 use crate::sampler::Sampler;
 use crate::session::{Session, converse};
+use crate::tasks::{BlobFiles, StepContainers, Tasks, deliver_tasks};
 use crate::{WorkerError, WorkerOptions};
 
 /// How large the cache of blobs may grow where nothing else was asked for. Inputs of a
@@ -45,6 +48,9 @@ pub struct Worker {
     pub(crate) launcher: Launcher,
     pub(crate) enforcer: Enforcer,
     pub(crate) sampler: Sampler,
+    pub(crate) tasks: Tasks,
+    pub(crate) containers: Containers,
+    pub(crate) images: Arc<Images>,
     pub(crate) mounts: CgroupMounts,
     pub(crate) job_environment: Vec<(String, String)>,
     /// Told when there may be something to deliver.
@@ -116,7 +122,9 @@ impl Worker {
         launcher: Launcher,
         reaper: u32,
     ) -> Result<Self, WorkerError> {
-        let killed = kill_leftovers(&directory.attempts());
+        let killed =
+            kill_leftovers(&directory.attempts()) + kill_leftovers(&directory.containers());
+        directory.empty_containers()?;
         if killed > 0 {
             tracing::info!(killed, "ended processes that an earlier worker left");
         }
@@ -138,6 +146,12 @@ impl Worker {
             let recovered = Attempt::recover(id, path.clone(), wake.clone());
             attempts.insert(id, recovered.map_err(WorkerError::directory("recover", path))?);
         }
+        let containers = Containers::open(launcher.clone(), &enforcer, &name);
+        let blobs = BlobStore::open(directory.blobs()).map_err(WorkerError::Blobs)?;
+        let files = Arc::new(BlobFiles(blobs.clone()));
+        let steps = Arc::new(StepContainers::new(containers.clone()));
+        let images = ImagesOptions { base: options.image_base, ..ImagesOptions::new(files, steps) };
+        let images = Images::open(directory.images(), images).map_err(WorkerError::Images)?;
         let connection = Connection::prepare(&options, directory.worker)?;
         tracing::info!(
             worker = %directory.worker,
@@ -147,8 +161,11 @@ impl Worker {
             "worker ready"
         );
         Ok(Self {
-            blobs: BlobStore::open(directory.blobs()).map_err(WorkerError::Blobs)?,
+            blobs,
+            containers,
+            images: Arc::new(images),
             sampler: Sampler::start(reaper).map_err(WorkerError::Thread)?,
+            tasks: Tasks::default(),
             connection,
             session: Session::default(),
             launcher,
@@ -170,6 +187,7 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         let mut running = JoinSet::new();
         let delivering = tokio::spawn(deliver(self.clone()));
+        let telling = tokio::spawn(deliver_tasks(self.clone()));
         let ended = tokio::select! {
             // In this order: the first poll of `shutdown` is what catches the signals, and the
             // server may have answered a hello before another branch is polled at all.
@@ -180,17 +198,20 @@ impl Worker {
         };
         if ended.is_ok() {
             self.attempts().values().for_each(|attempt| _ = attempt.order(Order::WorkerEnds));
+            self.tasks.stop_all();
             // Each is killed after its grace, so this ends.
             while running.join_next().await.is_some() {}
             let _ = tokio::time::timeout(LAST_DELIVERY_WAIT, self.until_settled()).await;
         }
         delivering.abort();
+        telling.abort();
         running.shutdown().await;
         ended
     }
 
     async fn until_settled(&self) {
-        while !self.attempts().values().all(|attempt| attempt.is_settled()) {
+        let outbox = self.tasks.outbox();
+        while !(outbox.is_empty() && self.attempts().values().all(|attempt| attempt.is_settled())) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -27,6 +27,15 @@ pub enum ToLauncher {
         process: u64,
         start: StartProcess,
     },
+    /// Make the first process of a container, which talks over the socket that comes with this.
+    StartSeat {
+        process: u64,
+    },
+    /// Send a signal to the process alone.
+    Signal {
+        process: u64,
+        number: i32,
+    },
     /// Kill the process and everything that came from it.
     Kill {
         process: u64,
@@ -36,6 +45,8 @@ pub enum ToLauncher {
 /// A process to start, with its limits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StartProcess {
+    /// This very program if none.
+    pub program: Option<PathBuf>,
     pub arguments: Vec<String>,
     /// The whole environment.
     pub environment: Vec<(String, String)>,

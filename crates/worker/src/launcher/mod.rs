@@ -12,7 +12,9 @@ mod remote;
 mod serve;
 
 pub use message::StartProcess;
-pub use remote::{Launcher, LauncherProcess, ProcessEvent, ProcessHandle};
+pub use remote::{
+    Launcher, LauncherEnd, LauncherProcess, ProcessControl, ProcessEvent, ProcessHandle,
+};
 pub use serve::launcher_main;
 
 /// The hidden subcommand of the binary that calls [`launcher_main`].

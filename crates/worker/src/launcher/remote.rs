@@ -144,6 +144,19 @@ impl Launcher {
         Ok(handle)
     }
 
+    /// Asks for the first process of a container, which will talk over `socket`.
+    ///
+    /// # Errors
+    /// When the launcher is gone.
+    pub fn start_seat(&self, socket: OwnedFd) -> Result<ProcessHandle, PacketError> {
+        let process = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, events) = mpsc::unbounded_channel();
+        self.routes().insert(process, sender);
+        let handle = ProcessHandle { launcher: self.clone(), process, events };
+        send(&*self.socket, &ToLauncher::StartSeat { process }, &[socket.as_fd()])?;
+        Ok(handle)
+    }
+
     /// Cancelled when the launcher is gone: the worker must end.
     pub fn gone(&self) -> &CancellationToken {
         &self.gone
@@ -196,10 +209,41 @@ impl ProcessHandle {
         self.events.recv().await
     }
 
+    /// The next event if it is there already.
+    pub fn try_next(&mut self) -> Option<ProcessEvent> {
+        self.events.try_recv().ok()
+    }
+
     /// Kills the process and everything that came from it. The end is reported as any other.
+    pub fn kill(&self) {
+        self.control().kill();
+    }
+
+    /// A line to the process for others.
+    pub fn control(&self) -> ProcessControl {
+        ProcessControl { launcher: self.launcher.clone(), process: self.process }
+    }
+}
+
+/// A line to a process that was asked for.
+#[derive(Clone)]
+pub struct ProcessControl {
+    launcher: Launcher,
+    process: u64,
+}
+
+impl ProcessControl {
+    /// As [`ProcessHandle::kill`].
     pub fn kill(&self) {
         // Without the launcher the process is being killed by the kernel.
         let _ = send(&*self.launcher.socket, &ToLauncher::Kill { process: self.process }, &[]);
+    }
+
+    /// Sends a signal to the process, if it is still there.
+    pub fn signal(&self, number: i32) {
+        let message = ToLauncher::Signal { process: self.process, number };
+        // As above.
+        let _ = send(&*self.launcher.socket, &message, &[]);
     }
 }
 

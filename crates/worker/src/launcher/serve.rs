@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
+use corral_isolation::{IdMapping, fork_seat};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
@@ -41,9 +42,17 @@ struct Serving {
 
 struct Running {
     process: u64,
-    attempt_directory: PathBuf,
-    /// Where the kernel lists the members of the process's groups.
-    cgroup_files: Vec<PathBuf>,
+    kind: Kind,
+}
+
+enum Kind {
+    Process {
+        attempt_directory: PathBuf,
+        /// Where the kernel lists the members of the process's groups.
+        cgroup_files: Vec<PathBuf>,
+    },
+    /// The first process of a container: the kernel ends the others with it.
+    Seat,
 }
 
 impl Serving {
@@ -108,21 +117,29 @@ impl Serving {
         let (message, descriptors) = receive(&self.socket)?;
         match message {
             ToLauncher::Start { process, start } => {
-                let running = Running {
-                    process,
+                let kind = Kind::Process {
                     attempt_directory: start.attempt_directory.clone(),
                     cgroup_files: start.cgroup_files.clone(),
                 };
-                match start_process(start, &descriptors) {
-                    Ok(pid) => {
-                        let root = pid.as_raw_pid();
-                        self.running.insert(root, running);
-                        self.say(&FromLauncher::Started { process, process_id: root as u32 })
-                    }
-                    Err(error) => {
-                        self.say(&FromLauncher::NotStarted { process, error: error.to_string() })
-                    }
+                let started = start_process(start, &descriptors);
+                self.tell_started(Running { process, kind }, started)
+            }
+            ToLauncher::StartSeat { process } => {
+                let socket = descriptors.into_iter().next();
+                let started = socket
+                    .ok_or_else(|| std::io::Error::other("a seat came without its socket"))
+                    .and_then(|socket| fork_seat(socket, IdMapping::of_this_process()));
+                self.tell_started(Running { process, kind: Kind::Seat }, started)
+            }
+            ToLauncher::Signal { process, number } => {
+                let found = self.running.iter().find(|(_, running)| running.process == process);
+                if let Some(root) = found.and_then(|(root, _)| Pid::from_raw(*root))
+                    && let Some(signal) = Signal::from_named_raw(number)
+                {
+                    // It stays to be reaped, so the number is its own; it may have ended.
+                    let _ = rustix::process::kill_process(root, signal);
                 }
+                Ok(())
             }
             ToLauncher::Kill { process } => {
                 let found = self.running.iter().find(|(_, running)| running.process == process);
@@ -134,12 +151,30 @@ impl Serving {
         }
     }
 
+    fn tell_started(
+        &mut self,
+        running: Running,
+        started: std::io::Result<Pid>,
+    ) -> Result<(), PacketError> {
+        let process = running.process;
+        match started {
+            Ok(pid) => {
+                let root = pid.as_raw_pid();
+                self.running.insert(root, running);
+                self.say(&FromLauncher::Started { process, process_id: root as u32 })
+            }
+            Err(error) => self.say(&FromLauncher::NotStarted { process, error: error.to_string() }),
+        }
+    }
+
     /// Reaps what has ended; for the root of an attempt also ends what it left running.
     fn report_ended(&mut self) -> Result<(), PacketError> {
         while let Some(reaped) = reap() {
             let root = reaped.process.as_raw_pid();
             let Some(running) = self.running.remove(&root) else { continue };
-            kill_tree(root, &running);
+            if let Kind::Process { .. } = running.kind {
+                kill_tree(root, &running);
+            }
             self.say(&FromLauncher::Exited {
                 process: running.process,
                 exit_code: reaped.exit_code,
@@ -160,10 +195,16 @@ fn start_process(start: StartProcess, descriptors: &[OwnedFd]) -> std::io::Resul
     let [control, output, error] = descriptors else {
         return Err(std::io::Error::other("the start came without its descriptors"));
     };
-    // This very program, even when the file it was started from has been replaced since.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = match start.program {
+        // This very program, even when the file it was started from has been replaced since.
+        None => {
+            let mut own = Command::new("/proc/self/exe");
+            own.arg0("corral");
+            own
+        }
+        Some(program) => Command::new(program),
+    };
     command
-        .arg0("corral")
         .args(start.arguments)
         .env_clear()
         .envs(start.environment)
@@ -184,21 +225,25 @@ fn start_process(start: StartProcess, descriptors: &[OwnedFd]) -> std::io::Resul
 /// cannot have become another process's.
 fn kill_tree(root: i32, running: &Running) {
     let own = rustix::process::getpid().as_raw_pid();
-    if let Some(group) = Pid::from_raw(root) {
-        // The group may be empty already.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
+    let Some(pid) = Pid::from_raw(root) else { return };
+    let Kind::Process { attempt_directory, cgroup_files } = &running.kind else {
+        // It may have ended already, which is what is wanted.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        return;
+    };
+    // The group may be empty already.
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let gone = kill_until_gone(|| {
         let mut found = members(&list_processes(), root, own, |id| {
-            attempt_directory_of(id).is_some_and(|dir| dir == running.attempt_directory)
+            attempt_directory_of(id).is_some_and(|dir| dir == *attempt_directory)
         });
-        for file in &running.cgroup_files {
+        for file in cgroup_files {
             let listed = std::fs::read_to_string(file).unwrap_or_default();
             found.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()));
         }
         found
     });
     if !gone {
-        eprintln!("launcher: processes of {} do not end", running.attempt_directory.display());
+        eprintln!("launcher: processes of {} do not end", attempt_directory.display());
     }
 }

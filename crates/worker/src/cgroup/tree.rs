@@ -1,5 +1,5 @@
-//! Control groups of our own, version 1 and 2: one for each attempt, in a tree of this
-//! worker's, in a top-level group named `corral`.
+//! A worker's tree of groups: found out, made, given out, and removed whatever happened to whoever
+//! used it.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use corral_types::{MIB, Timestamp};
-use corral_worker_api::Limits;
+use corral_types::Timestamp;
 use rustix::fs::FlockOperation;
 
-use crate::machine::{CgroupMounts, read_field, read_number};
+use super::group::{Group, Places};
+use super::{GroupVersion, Unavailable};
+use crate::machine::{CgroupMounts, ControllerMount};
 use crate::process_tree::kill_until_gone;
 
 /// The top-level group; not below the group that this program was started in, whose limits
@@ -26,26 +27,10 @@ const READY_GROUPS: usize = 2;
 /// How often a busy group is tried to be removed, with waits from 1 ms doubling each time.
 const REMOVE_ROUNDS: usize = 10;
 
-/// Which of the kernel's two interfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupVersion {
-    V1,
-    V2,
-}
-
-/// Why groups cannot be used, and the setting that would change it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unavailable {
-    pub reason: String,
-    pub setting: String,
-}
-
 /// This worker's tree of groups. Dropping it removes the groups.
 pub struct GroupTree {
     version: GroupVersion,
-    memory: PathBuf,
-    /// The same place in the hierarchy of the cpu controller, where version 1 has one of its own.
-    cpu: Option<PathBuf>,
+    places: Places,
     /// Numbers from the time of opening on: a group that an earlier worker left, held by a
     /// process that nobody has reaped, does not take the name of a new one.
     next: AtomicU64,
@@ -71,7 +56,7 @@ impl GroupTree {
         };
         // A tree that is made and not locked yet looks abandoned to others that open theirs.
         let _opening = lock_top(mount).map_err(|error| top_unavailable(mount, &error))?;
-        let (memory, cpu) = match version {
+        let places = match version {
             GroupVersion::V1 => open_v1(mount, mounts, name)?,
             GroupVersion::V2 => open_v2(mount, name)?,
         };
@@ -79,12 +64,12 @@ impl GroupTree {
             reason: format!("a group in {} does not take a memory limit: {error}", path.display()),
             setting: "run the worker as root on a host whose cgroup file system is writable".into(),
         };
-        let lock = lock_tree(&memory).map_err(|error| unproven(&memory, error))?;
-        remove_abandoned(&memory, cpu.as_deref());
+        let lock = lock_tree(&places.memory).map_err(|error| unproven(&places.memory, error))?;
+        remove_abandoned(&places);
         let (next, ready) = (AtomicU64::new(Timestamp::now().as_millis()), Mutex::default());
-        let tree = Self { version, memory, cpu, next, ready, _lock: lock };
+        let tree = Self { version, places, next, ready, _lock: lock };
         let proven = tree.make().and_then(|group| group.prove());
-        proven.map_err(|error| unproven(&tree.memory, error))?;
+        proven.map_err(|error| unproven(&tree.places.memory, error))?;
         Ok(tree)
     }
 
@@ -120,23 +105,32 @@ impl GroupTree {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let make = |parent: &PathBuf| {
             let path = parent.join(&name);
-            fs::create_dir(&path).map(|()| path)
+            match fs::create_dir(&path) {
+                // Another controller of the same hierarchy was here first.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(path),
+            }
         };
-        let memory = make(&self.memory)?;
-        // Weights are a courtesy: without them `nice` orders the processes.
-        let cpu = self.cpu.as_ref().and_then(|parent| make(parent).ok());
-        Ok(Group { version: self.version, memory, cpu })
+        let memory = make(&self.places.memory)?;
+        // What the others do is a courtesy: without weights `nice` orders the processes.
+        let other = |parent: &Option<PathBuf>| parent.as_ref().and_then(|parent| make(parent).ok());
+        let places = Places {
+            memory,
+            cpu: other(&self.places.cpu),
+            accounting: other(&self.places.accounting),
+            pids: other(&self.places.pids),
+            freezer: other(&self.places.freezer),
+        };
+        Ok(Group::new(self.version, places))
     }
 }
 
 impl Drop for GroupTree {
     fn drop(&mut self) {
         self.ready().clear();
-        for path in [Some(&self.memory), self.cpu.as_ref()].into_iter().flatten() {
-            remove_tree(path);
-        }
-        let _opening = self.memory.ancestors().nth(2).map(lock_top);
-        for path in [Some(&self.memory), self.cpu.as_ref()].into_iter().flatten() {
+        self.places.all().for_each(remove_tree);
+        let _opening = self.places.memory.ancestors().nth(2).map(lock_top);
+        for path in self.places.all() {
             if let Some(top) = path.parent() {
                 // Other workers of this machine may still have theirs there.
                 let _ = fs::remove_dir(top);
@@ -153,14 +147,29 @@ fn mount_v1(mounts: &CgroupMounts) -> Result<&Path, Unavailable> {
     Ok(&mount.mount)
 }
 
-fn open_v1(
-    mount: &Path,
-    mounts: &CgroupMounts,
-    name: &str,
-) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+fn open_v1(mount: &Path, mounts: &CgroupMounts, name: &str) -> Result<Places, Unavailable> {
     let memory = make_tree(mount, name)?;
-    let cpu = mounts.v1_cpu.as_ref().and_then(|mount| make_tree(&mount.mount, name).ok());
-    Ok((memory, cpu))
+    let other = |found: &Option<ControllerMount>| {
+        let mount = &found.as_ref()?.mount;
+        let path = mount.join(TOP_GROUP).join(name);
+        // Controllers may share a hierarchy, in which the tree has just been made.
+        if path.exists() { Some(path) } else { make_tree(mount, name).ok() }
+    };
+    let all = [&mounts.v1_cpu, &mounts.v1_cpuacct, &mounts.v1_pids, &mounts.v1_freezer];
+    // What a dead worker of the same name left.
+    for found in all.into_iter().flatten() {
+        let path = found.mount.join(TOP_GROUP).join(name);
+        if path != memory {
+            remove_tree(&path);
+        }
+    }
+    Ok(Places {
+        cpu: other(&mounts.v1_cpu),
+        accounting: other(&mounts.v1_cpuacct),
+        pids: other(&mounts.v1_pids),
+        freezer: other(&mounts.v1_freezer),
+        memory,
+    })
 }
 
 fn mount_v2(mounts: &CgroupMounts) -> Result<&Path, Unavailable> {
@@ -181,16 +190,16 @@ fn mount_v2(mounts: &CgroupMounts) -> Result<&Path, Unavailable> {
     Ok(mount)
 }
 
-fn open_v2(mount: &Path, name: &str) -> Result<(PathBuf, Option<PathBuf>), Unavailable> {
+fn open_v2(mount: &Path, name: &str) -> Result<Places, Unavailable> {
     hand_down_controllers(mount)?;
     let memory = make_tree(mount, name)?;
     hand_down_controllers(&mount.join(TOP_GROUP))?;
     hand_down_controllers(&memory)?;
-    Ok((memory, None))
+    Ok(Places { memory, cpu: None, accounting: None, pids: None, freezer: None })
 }
 
-/// Lets the groups below `group` use the memory controller, and the cpu controller where
-/// there is one.
+/// Lets the groups below `group` use the memory controller, and those for the processor and
+/// the number of processes where there are any.
 fn hand_down_controllers(group: &Path) -> Result<(), Unavailable> {
     let file = group.join("cgroup.subtree_control");
     if !lists(&file, "memory") {
@@ -201,8 +210,9 @@ fn hand_down_controllers(group: &Path) -> Result<(), Unavailable> {
                 .into(),
         })?;
     }
-    // Weights are a courtesy: without them `nice` orders the processes.
+    // A courtesy: without weights `nice` orders the processes.
     let _ = fs::write(&file, "+cpu");
+    let _ = fs::write(&file, "+pids");
     Ok(())
 }
 
@@ -255,23 +265,24 @@ fn lock_tree(path: &Path) -> io::Result<fs::File> {
 }
 
 /// Removes the trees beside `own` whose workers are dead and will not come back for them.
-fn remove_abandoned(own: &Path, own_cpu: Option<&Path>) {
+fn remove_abandoned(places: &Places) {
+    let own = &places.memory;
     for sibling in
         own.parent().and_then(|top| fs::read_dir(top).ok()).into_iter().flatten().flatten()
     {
         let path = sibling.path();
-        let is_tree = sibling.file_type().is_ok_and(|kind| kind.is_dir()) && path != own;
+        let is_tree = sibling.file_type().is_ok_and(|kind| kind.is_dir()) && path != *own;
         if is_tree && let Ok(_abandoned) = lock_tree(&path) {
             remove_tree(&path);
-            if let Some(cpu_top) = own_cpu.and_then(Path::parent) {
-                remove_tree(&cpu_top.join(sibling.file_name()));
+            for top in places.others().filter_map(Path::parent) {
+                remove_tree(&top.join(sibling.file_name()));
             }
         }
     }
 }
 
 /// Kills what runs in the groups at and below `path` and removes them.
-fn remove_tree(path: &Path) {
+pub fn remove_tree(path: &Path) {
     for round in 0..REMOVE_ROUNDS {
         // Looked for anew each time: one may have been made ahead meanwhile.
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -295,124 +306,18 @@ fn remove_tree(path: &Path) {
     tracing::warn!(group = %path.display(), "a group stays busy and is left");
 }
 
-fn processes_in(group: &Path) -> Vec<i32> {
+pub fn processes_in(group: &Path) -> Vec<i32> {
     let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     listed.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// The group of one attempt. Dropping it kills what is in it and removes it.
-pub struct Group {
-    version: GroupVersion,
-    memory: PathBuf,
-    cpu: Option<PathBuf>,
-}
-
-impl Group {
-    /// The files into which a process writes to join.
-    pub fn membership_files(&self) -> Vec<PathBuf> {
-        let groups = [Some(&self.memory), self.cpu.as_ref()];
-        groups.into_iter().flatten().map(|group| group.join("cgroup.procs")).collect()
-    }
-
-    /// Whether the kernel shares out the processor by the group's weight.
-    pub fn has_cpu_weight(&self) -> bool {
-        match self.version {
-            GroupVersion::V1 => self.cpu.is_some(),
-            GroupVersion::V2 => self.memory.join("cpu.weight").exists(),
-        }
-    }
-
-    /// Puts the limits in place, also while processes run.
-    ///
-    /// # Errors
-    /// When the kernel refuses, as version 1 does for a limit below what is held.
-    pub fn set_limits(&self, limits: &Limits) -> io::Result<()> {
-        let bytes = limits.memory_limit_bytes.to_string();
-        let write = |name: &str, value: &str| fs::write(self.memory.join(name), value);
-        match self.version {
-            GroupVersion::V1 => {
-                // Memory and swap together may never be under memory alone: out of the way first.
-                let swap = "memory.memsw.limit_in_bytes";
-                let _ = write(swap, "-1");
-                write("memory.limit_in_bytes", &bytes)?;
-                let _ = write(swap, &bytes);
-            }
-            GroupVersion::V2 => {
-                write("memory.max", &bytes)?;
-                let _ = write("memory.swap.max", "0");
-                let _ = write("memory.oom.group", "1");
-            }
-        }
-        // Without weights the processes are ordered by `nice`.
-        if let Some(cpu) = &self.cpu {
-            let shares = (u64::from(limits.cpu_weight) * 1024 / 1000).clamp(2, 262_144);
-            let _ = fs::write(cpu.join("cpu.shares"), shares.to_string());
-        } else if self.version == GroupVersion::V2 {
-            let _ = write("cpu.weight", &(limits.cpu_weight / 10).clamp(1, 10_000).to_string());
-        }
-        Ok(())
-    }
-
-    /// Anonymous and shared memory of all processes in the group.
-    pub fn memory_bytes(&self) -> u64 {
-        let stat = self.memory.join("memory.stat");
-        let names = match self.version {
-            GroupVersion::V1 => ["total_rss", "total_shmem"],
-            GroupVersion::V2 => ["anon", "shmem"],
-        };
-        names.into_iter().filter_map(|name| read_field(&stat, name)).sum()
-    }
-
-    /// The most the group ever held, file cache included; the limit at most.
-    pub fn peak_bytes(&self) -> u64 {
-        let name = match self.version {
-            GroupVersion::V1 => "memory.max_usage_in_bytes",
-            GroupVersion::V2 => "memory.peak",
-        };
-        read_number(&self.memory.join(name)).unwrap_or(0)
-    }
-
-    /// How often the kernel killed in this group for want of memory.
-    pub fn kills(&self) -> u64 {
-        let name = match self.version {
-            GroupVersion::V1 => "memory.oom_control",
-            GroupVersion::V2 => "memory.events",
-        };
-        read_field(&self.memory.join(name), "oom_kill").unwrap_or(0)
-    }
-
-    pub fn processes(&self) -> Vec<i32> {
-        processes_in(&self.memory)
-    }
-
-    /// Sets a limit and reads it back.
-    fn prove(&self) -> io::Result<()> {
-        let name = match self.version {
-            GroupVersion::V1 => "memory.limit_in_bytes",
-            GroupVersion::V2 => "memory.max",
-        };
-        let file = self.memory.join(name);
-        fs::write(&file, (64 * MIB).to_string())?;
-        match read_number(&file) {
-            Some(bytes) if bytes == 64 * MIB => Ok(()),
-            other => Err(io::Error::other(format!("the limit reads back as {other:?}"))),
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        [Some(&self.memory), self.cpu.as_ref()]
-            .into_iter()
-            .flatten()
-            .for_each(|path| remove_tree(path));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use corral_types::MIB;
+
+    use super::super::GroupLimits;
     use super::*;
-    use crate::machine::ControllerMount;
+    use crate::machine::read_number;
 
     /// A directory that looks like a version 2 tree; the kernel's own behaviour is tested
     /// where a machine has one.
@@ -423,13 +328,12 @@ mod tests {
         (dir, CgroupMounts { v2: Some(mount), ..CgroupMounts::default() })
     }
 
-    fn limits(memory_limit_bytes: u64) -> Limits {
-        Limits {
-            lease: corral_types::LeaseId::from_u128(1),
-            memory_request_bytes: MIB,
+    fn limits(memory_limit_bytes: u64) -> GroupLimits {
+        GroupLimits {
             memory_limit_bytes,
-            milli_cpu: 1000,
             cpu_weight: 200,
+            milli_cpu_limit: Some(500),
+            processes: Some(70),
         }
     }
 
@@ -451,15 +355,17 @@ mod tests {
         let tree = GroupTree::open(&mounts, GroupVersion::V2, "worker").unwrap();
         let group = tree.make().unwrap();
         group.set_limits(&limits(5 * MIB)).unwrap();
-        let read = |name: &str| fs::read_to_string(group.memory.join(name)).unwrap();
+        let read = |name: &str| fs::read_to_string(group.places().memory.join(name)).unwrap();
         assert_eq!(read("memory.max"), (5 * MIB).to_string());
         assert_eq!(read("memory.oom.group"), "1");
         assert_eq!(read("cpu.weight"), "20");
-        fs::write(group.memory.join("memory.stat"), "anon 10\nfile 99\nshmem 5\n").unwrap();
-        fs::write(group.memory.join("memory.events"), "oom 7\noom_kill 2\n").unwrap();
+        assert_eq!((read("cpu.max").as_str(), read("pids.max").as_str()), ("50000 100000", "70"));
+        let memory = &group.places().memory;
+        fs::write(memory.join("memory.stat"), "anon 10\nfile 99\nshmem 5\n").unwrap();
+        fs::write(memory.join("memory.events"), "oom 7\noom_kill 2\n").unwrap();
         assert_eq!((group.memory_bytes(), group.kills()), (15, 2));
-        assert_eq!(group.membership_files(), [group.memory.join("cgroup.procs")]);
-        assert!(group.memory.starts_with(dir.path().join("corral/worker")));
+        assert_eq!(group.membership_files(), [memory.join("cgroup.procs")]);
+        assert!(memory.starts_with(dir.path().join("corral/worker")));
     }
 
     #[test]
@@ -474,10 +380,10 @@ mod tests {
         let group = tree.take().unwrap();
         group.set_limits(&limits(32 * MIB)).unwrap();
         group.set_limits(&limits(48 * MIB)).unwrap();
-        let read = read_number(&group.memory.join("memory.limit_in_bytes"));
+        let read = read_number(&group.places().memory.join("memory.limit_in_bytes"));
         assert_eq!(read, Some(48 * MIB));
         assert_eq!((group.memory_bytes(), group.kills()), (0, 0));
-        let path = tree.memory.clone();
+        let path = tree.places.memory.clone();
         // What a dead worker left is removed by whoever comes; what a living one has is not.
         let abandoned = path.with_file_name(format!("{name}-abandoned"));
         fs::create_dir_all(abandoned.join("1")).unwrap();
