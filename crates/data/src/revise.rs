@@ -10,7 +10,9 @@ use corral_types::{ErrorKind, Explain};
 use crate::counting::{for_each_batch, layer_counts};
 use crate::dataset::{Batch, Dataset, ReadError};
 use crate::ipc_writer::{IpcFileWriter, WriteError};
-use crate::layers::{NO_SPLIT, label_batch, layer_schema, put, shares_batch, split_batch};
+use crate::layers::{
+    NO_SPLIT, NO_WEIGHT, label_batch, layer_schema, put, shares_batch, split_batch, weight_batch,
+};
 use crate::limits::Limits;
 use crate::manifest::{LabelArity, Layer, LayerFile, LayerKind, Manifest};
 use crate::split::{Draw, DrawError, DrawFrom, DrawSplits, canonical_split_name};
@@ -26,6 +28,11 @@ pub enum NewLabels {
     Several(Vec<String>),
     /// How likely each label is. Only in a data set whose rows may have several.
     Shares(Vec<(String, f32)>),
+    /// The same, and what the row counts from now on.
+    Weighed {
+        shares: Vec<(String, f32)>,
+        weight: f32,
+    },
 }
 
 /// What becomes of the splits.
@@ -47,6 +54,8 @@ pub enum ReviseError {
     EmptyLabel { row_id: u64 },
     #[error("row {row_id} was given the share {share}; shares are finite, from 0 on and not all 0")]
     WrongShare { row_id: u64, share: f32 },
+    #[error("row {row_id} was given the weight {weight}; weights are finite, from 0 on")]
+    WrongWeight { row_id: u64, weight: f32 },
     #[error("the new labels name more than {limit} classes")]
     TooManyClasses { limit: usize },
     #[error("the new splits have more than {limit} names")]
@@ -64,9 +73,10 @@ pub enum ReviseError {
 impl Explain for ReviseError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::SeveralLabels { .. } | Self::EmptyLabel { .. } | Self::WrongShare { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::SeveralLabels { .. }
+            | Self::EmptyLabel { .. }
+            | Self::WrongShare { .. }
+            | Self::WrongWeight { .. } => ErrorKind::Invalid,
             Self::LabelTooLong { .. }
             | Self::TooManyClasses { .. }
             | Self::TooManySplits { .. } => ErrorKind::TooLarge,
@@ -88,7 +98,7 @@ impl Explain for ReviseError {
 
 /// A version with other labels. `assign` is called for every row in order. Codes of known
 /// classes stay as they are; new classes are added after them. Rows that keep their labels keep
-/// their shares, others have those they are given; weights stay as they are.
+/// their shares, others have those they are given; weights stay as they are where none is given.
 ///
 /// # Errors
 /// When a row is given labels that it cannot have, or files cannot be read or written.
@@ -100,18 +110,31 @@ pub fn relabel(
     assign: &mut dyn FnMut(&Batch, usize) -> NewLabels,
 ) -> Result<Manifest, ReviseError> {
     let mut table = LabelNames::of(&dataset.manifest().labels.names);
-    let [labels, shares] = write_layers(
+    let [labels, shares, weights] = write_layers(
         dataset.shared_manifest(),
         store,
-        [LayerKind::Label, LayerKind::Shares],
+        [LayerKind::Label, LayerKind::Shares, LayerKind::Weight],
         arity,
         &mut |dataset, index| {
             let batch = dataset.batch(index)?;
             let (mut codes, mut ends) = (Vec::new(), Vec::with_capacity(batch.len()));
             let (mut shares, mut share_ends) = (Vec::new(), Vec::with_capacity(batch.len()));
+            let mut weights = Vec::with_capacity(batch.len());
             for row in 0..batch.len() {
                 let start = codes.len();
-                match assign(&batch, row) {
+                let mut weight_of_row = batch.weight(row).unwrap_or(NO_WEIGHT);
+                let assigned = match assign(&batch, row) {
+                    NewLabels::Weighed { weight, .. } if !(weight.is_finite() && weight >= 0.0) => {
+                        return Err(ReviseError::WrongWeight { row_id: batch.row_id(row), weight });
+                    }
+                    NewLabels::Weighed { shares, weight } => {
+                        weight_of_row = weight;
+                        NewLabels::Shares(shares)
+                    }
+                    other => other,
+                };
+                weights.push(weight_of_row);
+                match assigned {
                     NewLabels::Keep => {
                         codes.extend_from_slice(batch.labels().codes(row));
                         shares.extend_from_slice(batch.shares(row).unwrap_or_default());
@@ -128,7 +151,7 @@ pub fn relabel(
                             }
                         }
                     }
-                    NewLabels::Shares(given) => {
+                    NewLabels::Shares(given) | NewLabels::Weighed { shares: given, .. } => {
                         let row_id = batch.row_id(row);
                         let total: f32 = given.iter().map(|(_, share)| share).sum();
                         let is_wrong = |share: &f32| !(share.is_finite() && *share >= 0.0);
@@ -151,7 +174,9 @@ pub fn relabel(
             }
             let any = [!codes.is_empty(), !shares.is_empty() && arity == LabelArity::Multi];
             let labels = label_batch(codes, &ends, arity);
-            Ok([(labels, any[0]), (shares_batch(shares, &share_ends), any[1])])
+            let shares = shares_batch(shares, &share_ends);
+            let has_weight = weights.iter().any(|weight| !weight.is_nan());
+            Ok([(labels, any[0]), (shares, any[1]), (weight_batch(weights), has_weight)])
         },
     )?;
     let mut manifest = Manifest::clone(dataset.manifest());
@@ -159,6 +184,7 @@ pub fn relabel(
     manifest.labels.arity = arity;
     replace_layer(&mut manifest, LayerKind::Label, labels);
     replace_layer(&mut manifest, LayerKind::Shares, shares);
+    replace_layer(&mut manifest, LayerKind::Weight, weights);
     recount(manifest, store)
 }
 

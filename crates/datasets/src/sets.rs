@@ -133,6 +133,53 @@ impl Datasets {
         Ok(ImportedSet { set, report: imported.report })
     }
 
+    /// Makes a manifest, whose files are all stored, a new data set or the next version of one.
+    /// What the same note says was made is answered, not made again.
+    ///
+    /// # Errors
+    /// When the catalog fails, or somebody else made a version at the same moment.
+    pub async fn keep(
+        &self,
+        caller: &Caller,
+        name: Name,
+        manifest: Manifest,
+        note: String,
+    ) -> Result<OpenSet, DatasetsError> {
+        let base = match self.load(caller, name.clone(), None).await {
+            Ok(base) if base.version.note == note => return Ok(base),
+            Ok(base) => Some(base),
+            Err(DatasetsError::Catalog(CatalogError::NotFound { .. })) => None,
+            Err(error) => return Err(error),
+        };
+        let (blobs, bytes) = (self.blobs.clone(), manifest.to_bytes());
+        let put = blocking(move || Ok(blobs.put_bytes(&bytes)?)).await?;
+        let now = Timestamp::now();
+        let version = NewDatasetVersion {
+            manifest: put.hash,
+            rows: manifest.rows(),
+            bytes: manifest.stored_bytes(),
+            created: now,
+            note,
+            blobs: manifest.blobs(),
+        };
+        let workspace = caller.workspace;
+        let (record, version) = match base {
+            Some(base) => {
+                let (id, built_on) = (base.record.id, base.version.number);
+                let added =
+                    self.catalog.add_dataset_version(workspace, id, built_on, version).await?;
+                (self.catalog.dataset(workspace, id).await?, added)
+            }
+            None => {
+                let new = NewRecord { id: DatasetId::generate(), name, created: now };
+                let record = self.catalog.create_dataset(workspace, new, version).await?;
+                let head = record.head.clone();
+                (record, head)
+            }
+        };
+        Ok(OpenSet { record, version, manifest })
+    }
+
     /// The note of a version that a job made, by which it is known again.
     pub fn note_of(job: JobId) -> String {
         format!("made by {job}")

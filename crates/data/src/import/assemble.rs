@@ -132,6 +132,7 @@ fn draw_error(error: ReviseError) -> ImportError {
         | ReviseError::LabelTooLong { .. }
         | ReviseError::EmptyLabel { .. }
         | ReviseError::WrongShare { .. }
+        | ReviseError::WrongWeight { .. }
         | ReviseError::TooManyClasses { .. } => unreachable!("a draw does not touch labels"),
     }
 }
