@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test`.
 
 .DEFAULT_GOAL := build
-.PHONY: check build demo test
+.PHONY: check build demo test clients
 
 check: ## lists everything missing at once
 	@scripts/check-tools.sh
@@ -14,3 +14,6 @@ demo: build ## from job titles to a served classifier
 
 test: check ## all tests
 	@scripts/test.sh
+
+clients: check ## programs of the official clients over real containers
+	@scripts/clients.sh

@@ -37,6 +37,10 @@ else
     lacks "Rust $wanted or later (rustup, see the README)"
 fi
 
+# Without these, tests are skipped, each by its name.
+command -v npm >/dev/null ||
+    echo "npm is not here: programs of the official client for JavaScript are not tried (apt install npm)"
+
 if [ -n "$missing" ]; then
     printf 'Missing on this machine:%s\n' "$missing" >&2
     exit 1

@@ -56,11 +56,11 @@ def sections() -> list[str]:
     written = [HEAD, "## Client", ""]
     written += described(client.Client)
     written += methods(client.Client, "client")
-    for noun in ("Datasets", "Taxonomies", "Jobs"):
+    for noun in ("Datasets", "Taxonomies", "Labeling", "Jobs"):
         written += resource(noun)
     written += ["## Job", "", *described(client.Job)]
     written += [*attributes(client.Job.__mro__[1]), "", *methods(client.Job, "job")]
-    for noun in ("Models", "Encoders", "Endpoints"):
+    for noun in ("Models", "Encoders", "Endpoints", "Apps", "Functions", "Containers"):
         written += resource(noun)
     for title, names in (
         (
@@ -70,6 +70,7 @@ def sections() -> list[str]:
                 "TrainOptions",
                 "PredictOptions",
                 "BatchOptions",
+                "LabelOptions",
                 "CanaryOptions",
                 "LogOptions",
                 "DriftOptions",
@@ -90,6 +91,7 @@ def sections() -> list[str]:
     written += attributes(errors.CorralError) + ["", "| exception | kind | |", "|---|---|---|"]
     for kind, error in errors.KINDS.items():
         written.append(f"| `{error.__name__}` | `{kind}` | {line(inspect.getdoc(error))} |")
+    written.append(f"| `CallFailed` | `invalid` | {line(inspect.getdoc(errors.CallFailed))} |")
     written.append(f"| `JobFailed` | of the failure | {line(inspect.getdoc(errors.JobFailed))} |")
     return written
 

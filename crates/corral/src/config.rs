@@ -90,6 +90,12 @@ pub const SETTINGS: &[Setting] = &[
         "after how long a model that nobody asks is closed, unless its endpoint keeps it warm",
     ),
     setting(
+        "up.image_base",
+        "CORRAL_IMAGE_BASE",
+        Some("auto"),
+        "what images of functions stand on: auto, debian or host",
+    ),
+    setting(
         "up.job_retention_days",
         "CORRAL_JOB_RETENTION_DAYS",
         Some("30"),
@@ -106,6 +112,12 @@ pub const SETTINGS: &[Setting] = &[
         "CORRAL_GIB_HOUR_PRICE",
         None,
         "what a GiB of memory costs an hour, for `corral usage`",
+    ),
+    setting(
+        "up.gpu_hour_price",
+        "CORRAL_GPU_HOUR_PRICE",
+        None,
+        "what an hour of a GPU costs, for `corral usage`",
     ),
 ];
 

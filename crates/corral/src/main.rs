@@ -8,6 +8,7 @@ mod data_dir;
 mod failure;
 mod hub;
 mod job_inputs;
+mod label_job;
 mod output;
 mod supervisor;
 mod train_job;

@@ -42,6 +42,14 @@ pub fn print_line(line: &str) {
     }
 }
 
+/// Writes text to standard output as it is; otherwise as [`print_line`].
+pub fn print_text(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// A table with a header; a header that begins with `#` marks a column of numbers.
 pub fn table<const N: usize>(
     headers: [&str; N],

@@ -2,7 +2,7 @@
 //! inputs and runs the search over them.
 
 use corral_classifier::Encoder;
-use corral_data::{Dataset, Manifest};
+use corral_data::{Dataset, Manifest, PartStore};
 use corral_encoder::MiniLm;
 use corral_server::training_job::{MODEL_OUTPUT, REPORT_OUTPUT, TrainPayload};
 use corral_taxonomy::Taxonomy;
@@ -23,62 +23,74 @@ impl JobHandler for TrainJob {
     fn run(&self, context: &JobContext) -> Result<JobOutput, JobFailure> {
         let payload: TrainPayload = serde_json::from_value(context.payload().clone())
             .map_err(|error| JobFailure::from_error(&error))?;
-        let dataset = match payload.manifest {
+        let manifest = match payload.manifest {
             None => None,
-            Some(manifest) => {
-                let manifest = Manifest::parse(&read(context.input_path(manifest)?)?)?;
-                Some(Dataset::open(manifest, &Inputs { context })?)
-            }
+            Some(manifest) => Some(Manifest::parse(&read(context.input_path(manifest)?)?)?),
         };
-        let taxonomy = match payload.taxonomy {
-            None => None,
-            Some((_, _, document)) => {
-                Some(Taxonomy::from_json(&read(context.input_path(document)?)?)?)
-            }
-        };
-        let encoder = match payload.encoder {
-            None => None,
-            Some(file) => Some(MiniLm::open_verified(context.input_path(file)?, file)?),
-        };
-        let batches: Vec<_> = dataset.iter().flat_map(Dataset::iter).collect::<Result<_, _>>()?;
-        let rows = match &dataset {
-            Some(dataset) => {
-                let kind = payload.label_kind(Some(dataset.manifest()));
-                training_rows(dataset.manifest(), &batches, kind)
-            }
-            None => TrainingRows::none(payload.label_kind(None)),
-        };
-        let mut options = payload.options;
-        options.threads = Some(context.thread_count());
-        options.block_cache = Some(BlockCache {
-            folder: context.cache_dir().join("embeddings"),
-            quota_bytes: EMBEDDINGS_CACHE_BYTES,
-        });
-        let outcome = corral_training::train(
-            &rows,
-            taxonomy.as_ref(),
-            &options,
-            encoder.as_ref().map(|encoder| encoder as &dyn Encoder),
-            &Watched { context },
-            context.checkpoint_bytes()?.as_deref(),
-            context.work_dir(),
-        )
-        .map_err(|error| match error {
-            // The worker knows why it asked; this only ends the attempt.
-            TrainError::Cancelled => JobFailure::retryable("the attempt was asked to end"),
-            error => error.into(),
-        })?;
-        Ok(JobOutput {
-            result: json!({
-                "model": outcome.model_hash.to_string(),
-                "code": env!("CARGO_PKG_VERSION"),
-            }),
-            outputs: vec![
-                (MODEL_OUTPUT.to_owned(), outcome.model_path),
-                (REPORT_OUTPUT.to_owned(), outcome.report_path),
-            ],
-        })
+        train_on(context, payload, manifest, &Inputs { context })
     }
+}
+
+/// Trains on the rows of a version, if there is one, whose files lie in `store`.
+///
+/// # Errors
+/// When an input cannot be read, or the search fails.
+pub fn train_on(
+    context: &JobContext,
+    payload: TrainPayload,
+    manifest: Option<Manifest>,
+    store: &dyn PartStore,
+) -> Result<JobOutput, JobFailure> {
+    let dataset = match manifest {
+        None => None,
+        Some(manifest) => Some(Dataset::open(manifest, store)?),
+    };
+    let taxonomy = match payload.taxonomy {
+        None => None,
+        Some((_, _, document)) => Some(Taxonomy::from_json(&read(context.input_path(document)?)?)?),
+    };
+    let encoder = match payload.encoder {
+        None => None,
+        Some(file) => Some(MiniLm::open_verified(context.input_path(file)?, file)?),
+    };
+    let batches: Vec<_> = dataset.iter().flat_map(Dataset::iter).collect::<Result<_, _>>()?;
+    let rows = match &dataset {
+        Some(dataset) => {
+            let kind = payload.label_kind(Some(dataset.manifest()));
+            training_rows(dataset.manifest(), &batches, kind)
+        }
+        None => TrainingRows::none(payload.label_kind(None)),
+    };
+    let mut options = payload.options;
+    options.threads = Some(context.thread_count());
+    options.block_cache = Some(BlockCache {
+        folder: context.cache_dir().join("embeddings"),
+        quota_bytes: EMBEDDINGS_CACHE_BYTES,
+    });
+    let outcome = corral_training::train(
+        &rows,
+        taxonomy.as_ref(),
+        &options,
+        encoder.as_ref().map(|encoder| encoder as &dyn Encoder),
+        &Watched { context },
+        context.checkpoint_bytes()?.as_deref(),
+        context.work_dir(),
+    )
+    .map_err(|error| match error {
+        // The worker knows why it asked; this only ends the attempt.
+        TrainError::Cancelled => JobFailure::retryable("the attempt was asked to end"),
+        error => error.into(),
+    })?;
+    Ok(JobOutput {
+        result: json!({
+            "model": outcome.model_hash.to_string(),
+            "code": env!("CARGO_PKG_VERSION"),
+        }),
+        outputs: vec![
+            (MODEL_OUTPUT.to_owned(), outcome.model_path),
+            (REPORT_OUTPUT.to_owned(), outcome.report_path),
+        ],
+    })
 }
 
 /// The rows as training wants them; texts and labels stay where they are mapped.

@@ -91,22 +91,29 @@ impl Tokens {
 
     async fn caller(&self, parts: &Parts) -> Result<Caller, ApiError> {
         if self.access == Access::Open {
-            return Ok(Caller { workspace: DEFAULT_WORKSPACE, token: None, scopes: Scopes::ALL });
+            return self.caller_with_secret(None).await;
         }
-        let refuse = |message: &str| {
-            ApiError(
-                Failure::new(ErrorKind::Unauthenticated, message)
-                    .with_hint("send `Authorization: Bearer TOKEN`"),
-            )
+        let Some(header) = parts.headers.get(AUTHORIZATION) else {
+            return self.caller_with_secret(None).await;
         };
-        let header =
-            parts.headers.get(AUTHORIZATION).ok_or_else(|| refuse("no token was given"))?;
         let secret = header.to_str().ok().and_then(|header| match header.split_once(' ') {
             Some((scheme, secret)) => scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim()),
             // Clients of other formats send the bare token.
             None => Some(header),
         });
         let secret = secret.ok_or_else(|| refuse("the Authorization header holds no token"))?;
+        self.caller_with_secret(Some(secret)).await
+    }
+
+    /// The caller that a token's secret stands for.
+    ///
+    /// # Errors
+    /// When there is none, or it is not known or not valid any more.
+    pub async fn caller_with_secret(&self, secret: Option<&str>) -> Result<Caller, ApiError> {
+        if self.access == Access::Open {
+            return Ok(Caller { workspace: DEFAULT_WORKSPACE, token: None, scopes: Scopes::ALL });
+        }
+        let secret = secret.ok_or_else(|| refuse("no token was given"))?;
         let hash = SecretHash::of(secret);
         let (known, forgotten) = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +139,13 @@ impl Tokens {
         }
         Ok(Caller { workspace: record.workspace, token: Some(record.id), scopes: record.scopes })
     }
+}
+
+fn refuse(message: &str) -> ApiError {
+    ApiError(
+        Failure::new(ErrorKind::Unauthenticated, message)
+            .with_hint("send `Authorization: Bearer TOKEN`"),
+    )
 }
 
 /// The caller of a request, who has one of these rights.
@@ -169,6 +183,8 @@ caller_with! {
     Writer: Write | Admin;
     /// May ask endpoints.
     Asker: Predict | Read | Admin;
+    /// May call functions.
+    FunctionCaller: Predict | Write | Admin;
     /// May see to the instance.
     Admin: Admin;
     /// Anyone with a valid token.

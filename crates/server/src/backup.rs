@@ -1,7 +1,8 @@
-//! Backup and restore: catalog, journal of jobs, every blob they refer to and the logs of
-//! endpoints, in one tar archive.
+//! Backup and restore: catalog, the key of its secrets, journals of jobs and calls, every blob
+//! they refer to and the logs of endpoints, in one tar archive. It opens every secret: keep it
+//! as safe as the server's folder.
 //!
-//! The journal is copied first, the catalog second, the blobs last. A job that ends in
+//! The journals are copied first, the catalog second, the blobs last. A job that ends in
 //! between is then still running in the copy; after a restore it is tried again, and
 //! registering its model twice makes one version. Blobs are never changed and spared for a
 //! day before collection, so what the copies refer to is still there.
@@ -11,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use corral_apps::KEY_FILE;
 use corral_blobs::{BlobError, BlobStore};
 use corral_types::{BlobHash, ErrorKind, Explain, Failure};
 
@@ -26,6 +28,9 @@ pub const CATALOG_FILE: &str = "catalog.sqlite";
 pub const JOBS_FOLDER: &str = "jobs";
 const JOURNAL_FOLDER: &str = "journal";
 const STORIES_FOLDER: &str = "stories";
+pub const FUNCTIONS_FOLDER: &str = "functions";
+/// Logs of apps, a folder for each.
+pub const APP_LOGS_FOLDER: &str = "app_logs";
 /// Logs of requests, a folder for each endpoint.
 pub const LOGS_FOLDER: &str = "requests";
 pub const BLOBS_FOLDER: &str = "blobs";
@@ -50,6 +55,10 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
     let mut referenced = app.referenced_blobs().await?;
     let (journal, jobs) = (app.jobs.journal().clone(), folder.path().join(JOBS_FOLDER));
     let stories = app.jobs.stories_dir();
+    let (calls, functions) =
+        (app.functions.journal().clone(), folder.path().join(FUNCTIONS_FOLDER));
+    let secrets_key = app.apps.key_file().to_owned();
+    let copied_key = folder.path().join(KEY_FILE);
     let logs = app.serving.log_folder().to_owned();
     let copied_logs = folder.path().join(LOGS_FOLDER);
     let exported = tokio::task::spawn_blocking(move || -> Answer<()> {
@@ -60,6 +69,12 @@ pub async fn prepare(app: &App) -> Answer<PreparedBackup> {
         journal.export(jobs.join(JOURNAL_FOLDER))?;
         // After the journal: what the stories have beyond it, a restore cuts off.
         copy_folder(&stories, &jobs.join(STORIES_FOLDER)).map_err(failed)?;
+        let failed = |error: io::Error| {
+            Failure::new(ErrorKind::Unavailable, format!("copy the calls: {error}"))
+        };
+        std::fs::create_dir_all(&functions).map_err(failed)?;
+        calls.export(functions.join(JOURNAL_FOLDER))?;
+        std::fs::copy(secrets_key, copied_key).map_err(failed)?;
         let failed = |error: io::Error| {
             Failure::new(ErrorKind::Unavailable, format!("copy the logs of endpoints: {error}"))
         };
@@ -193,7 +208,11 @@ pub fn restore(archive: &Path, server_dir: &Path) -> Result<Restored, RestoreErr
                 writer.finish()?;
                 restored.blobs += 1;
             }
-            [CATALOG_FILE] | [JOBS_FOLDER, ..] | [LOGS_FOLDER, _, _] => {
+            [CATALOG_FILE]
+            | [KEY_FILE]
+            | [JOBS_FOLDER, ..]
+            | [FUNCTIONS_FOLDER, ..]
+            | [LOGS_FOLDER, _, _] => {
                 has_catalog |= parts == [CATALOG_FILE];
                 let target = server_dir.join(parts.iter().collect::<PathBuf>());
                 write_file(&target, &mut entry)

@@ -3,6 +3,7 @@
 use corral_jobs::{Completing, FinishedWork, JobCompletion};
 
 use crate::batch_job::{self, BATCH_KIND};
+use crate::label_job::{self, LABEL_KIND};
 use crate::state::Stores;
 use crate::training_job::{self, TRAIN_KIND};
 
@@ -15,6 +16,7 @@ impl JobCompletion for Registrar {
             match work.kind.as_str() {
                 TRAIN_KIND => training_job::register(&self.0, work).await,
                 BATCH_KIND => batch_job::register(&self.0, work).await,
+                LABEL_KIND => label_job::register(&self.0, work).await,
                 _ => Ok(work.result),
             }
         })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use corral_blobs::BlobError;
 use corral_catalog::CatalogError;
 use corral_jobs::JobsError;
-use corral_types::{ErrorKind, Explain};
+use corral_types::{ErrorKind, Explain, Failure};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -27,10 +27,16 @@ pub enum ServerError {
     #[error(transparent)]
     Jobs(#[from] JobsError),
     #[error(transparent)]
+    Apps(#[from] corral_apps::AppsError),
+    #[error(transparent)]
+    Functions(#[from] corral_functions::FunctionsError),
+    #[error(transparent)]
     Serving(#[from] corral_serving::ServingError),
     #[error(transparent)]
     Telemetry(#[from] corral_telemetry::TelemetryError),
-    #[error("the disk failed under the jobs' journal; nothing more can be acknowledged")]
+    #[error("go on with the apps that are deployed: {0}")]
+    Resume(Failure),
+    #[error("the disk failed under a journal; nothing more can be acknowledged")]
     JournalFailed(#[source] corral_journal::JournalError),
 }
 
@@ -44,6 +50,9 @@ impl Explain for ServerError {
             Self::Catalog(error) => error.kind(),
             Self::Blobs(error) => error.kind(),
             Self::Jobs(error) => error.kind(),
+            Self::Resume(failure) => failure.kind,
+            Self::Apps(error) => error.kind(),
+            Self::Functions(error) => error.kind(),
             Self::Serving(error) => error.kind(),
         }
     }
@@ -56,6 +65,9 @@ impl Explain for ServerError {
             Self::Catalog(error) => error.hint(),
             Self::Blobs(error) => error.hint(),
             Self::Jobs(error) => error.hint(),
+            Self::Resume(failure) => failure.hint.clone(),
+            Self::Apps(error) => error.hint(),
+            Self::Functions(error) => error.hint(),
             Self::Serving(error) => error.hint(),
             _ => None,
         }

@@ -26,6 +26,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may lie idle, or take for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Requests of one HTTP/2 connection at once. A client of functions has one for every call that
+/// it waits for, a container one for every input.
+const MAX_STREAMS: u32 = 4_096;
+
+/// How much of what one HTTP/2 connection sends may wait here to be read: arguments and files
+/// come in messages of some MiB.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
 /// How long requests under way may go on once the server shall end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -123,7 +132,13 @@ async fn serve_connection<S>(
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(60)));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(Some(Duration::from_secs(60)));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A connection that breaks is the client's affair: its requests are dropped with it.

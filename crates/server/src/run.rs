@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::middleware;
+use corral_apps::Apps;
+use corral_apps::logs::AppLogs;
 use corral_blobs::BlobStore;
 use corral_catalog::{Catalog, CatalogError, SqliteCatalog};
 use corral_datasets::{Datasets, Taxonomies};
+use corral_functions::{Functions, FunctionsOptions, FunctionsPorts};
 use corral_jobs::{JobsOptions, JobsPorts, JobsService};
+use corral_labeling::Labelings;
 use corral_observation::Wishes;
 use corral_serving::{OpenLimits, RecorderOptions, Serving, USAGE_NOTE_INTERVAL};
 use corral_types::{BlobHash, SystemClock};
@@ -23,18 +27,24 @@ use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
 use crate::auth::{Access, Tokens};
-use crate::backup::{BLOBS_FOLDER, CATALOG_FILE, JOBS_FOLDER, LOGS_FOLDER};
+use crate::backup::{
+    APP_LOGS_FOLDER, BLOBS_FOLDER, CATALOG_FILE, FUNCTIONS_FOLDER, JOBS_FOLDER, LOGS_FOLDER,
+};
 use crate::completion::Registrar;
 use crate::endpoint_hosts::EndpointDomain;
 use crate::error::ServerError;
 use crate::guard::{Hosts, check_host};
+use crate::hosting::{Builds, Hosted, Hosting, Orders, Runs};
 use crate::listen::{Listener, serve};
 use crate::state::{App, Prices, Stores};
 use crate::training_texts::StoredTexts;
-use crate::{collect, inference, modelbit, rest, worker};
+use crate::{collect, inference, modal, modelbit, rest, worker};
 
 /// Where references of endpoints lie that are watched for drift. They can be made again.
 const REFERENCES_FOLDER: &str = "references";
+
+/// Where votes of labeling functions lie. They can be computed again.
+const VOTES_FOLDER: &str = "votes";
 
 /// What the process says on standard output once it answers requests.
 pub const READY_LINE: &str = "ready";
@@ -89,7 +99,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
     let _lock = lock(&options.data_dir)?;
-    let (app, wishes) = open(&options).await?;
+    let Opened { app, wishes, edge, hosting } = open(&options).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
 
@@ -104,6 +114,7 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
         .merge(worker::remote_router(app.clone()))
         .merge(inference::router(app.clone()))
         .merge(modelbit::router(app.clone()))
+        .merge(edge.client_router())
         .layer(middleware::from_fn_with_state(hosts, check_host))
         .layer(TraceLayer::new_for_http());
     let public = domain.before(public);
@@ -112,9 +123,11 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     let socket = worker_socket(&options.worker_socket)?;
     servers.spawn(serve(
         Listener::Unix(socket),
-        worker::local_router(app.clone()),
+        worker::local_router(app.clone()).merge(edge.container_router()),
         stopped.clone(),
     ));
+    servers.spawn(hosting.hosting.host(hosting.orders, hosting.hosted, stopped.clone()));
+    servers.spawn(tend(edge, stopped.clone()));
     servers.spawn(collect_regularly(app.clone(), stopped.clone()));
     servers.spawn(keep_warm(app.clone(), stopped.clone()));
     follow_wishes(&app, wishes, &stopped, &mut servers);
@@ -127,8 +140,10 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         error = app.jobs.failed() => Some(error),
+        error = app.functions.failed() => Some(error),
     };
     stop.send_replace(true);
+    app.functions.stop().await;
     app.jobs.stop().await;
     while servers.join_next().await.is_some() {}
     // What the last requests used.
@@ -138,13 +153,28 @@ async fn run_async(options: ServerOptions) -> Result<(), ServerError> {
     failed.map_or(Ok(()), |error| Err(ServerError::JournalFailed(error)))
 }
 
-/// Opens catalog, blobs and journal, and wires the services over them.
-async fn open(options: &ServerOptions) -> Result<(App, Wishes), ServerError> {
+/// What a server works with once everything is open.
+struct Opened {
+    app: App,
+    wishes: Wishes,
+    edge: modal::Edge,
+    hosting: OpenHosting,
+}
+
+struct OpenHosting {
+    hosting: Arc<Hosting>,
+    orders: Orders,
+    hosted: Hosted,
+}
+
+/// Opens catalog, blobs and journals, and wires the services over them.
+async fn open(options: &ServerOptions) -> Result<Opened, ServerError> {
     let metrics = corral_telemetry::start_metrics(
         corral_serving::METRICS
             .iter()
             .chain(corral_observation::METRICS)
-            .chain(&corral_jobs::METRICS),
+            .chain(&corral_jobs::METRICS)
+            .chain(&corral_functions::METRICS),
     )?;
     let data_dir = &options.data_dir;
     let blobs = BlobStore::open(data_dir.join(BLOBS_FOLDER))?;
@@ -157,12 +187,27 @@ async fn open(options: &ServerOptions) -> Result<(App, Wishes), ServerError> {
     let stores = Stores { catalog: catalog.clone(), blobs: blobs.clone() };
     let mut jobs_options = JobsOptions::new(data_dir.join(JOBS_FOLDER));
     jobs_options.policy.keep_ended_ms = u64::from(options.job_retention_days) * 86_400_000;
+    let clock = Arc::new(SystemClock);
+    let (hosting, orders) = Hosting::new();
     let ports = JobsPorts {
         completion: Arc::new(Registrar(stores)),
-        resident: None,
-        clock: Arc::new(SystemClock),
+        resident: Some(hosting.clone()),
+        tasks: Some(hosting.clone()),
+        clock: clock.clone(),
     };
     let jobs = JobsService::start(jobs_options, ports)?;
+    let apps = Apps::open(catalog.clone(), blobs.clone(), data_dir, clock.clone())?;
+    let app_logs = AppLogs::new(data_dir.join(APP_LOGS_FOLDER));
+    let functions = Functions::start(
+        FunctionsOptions::new(data_dir.join(FUNCTIONS_FOLDER)),
+        FunctionsPorts { host: hosting.clone(), clock },
+    )?;
+    // Before any worker says what it still runs.
+    hosting.resume(&functions).await;
+    let runs = Arc::new(Runs::default());
+    runs.run_by(functions.clone(), apps.clone());
+    let builds = Arc::new(Builds::new(runs.clone()));
+    builds.run_by(jobs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let recorder = RecorderOptions {
         folder: data_dir.join(LOGS_FOLDER),
@@ -171,9 +216,33 @@ async fn open(options: &ServerOptions) -> Result<(App, Wishes), ServerError> {
     };
     let (serving, wishes) =
         Serving::open(catalog.clone(), blobs.clone(), cores, options.open_limits, recorder).await?;
+    let edge = modal::Edge::new(modal::EdgeParts {
+        apps: apps.clone(),
+        functions: functions.clone(),
+        logs: app_logs.clone(),
+        images: builds.clone(),
+        catalog: catalog.clone(),
+        blobs: blobs.clone(),
+        tokens: tokens.clone(),
+    });
+    let hosted = Hosted {
+        functions: functions.clone(),
+        apps: apps.clone(),
+        jobs: jobs.clone(),
+        logs: app_logs.clone(),
+        builds,
+        runs,
+        edge: edge.clone(),
+    };
+    edge.resume().await.map_err(ServerError::Resume)?;
     let app = App {
+        apps,
+        edge: edge.clone(),
+        app_logs,
+        functions,
         datasets: Datasets::new(catalog.clone(), blobs.clone()),
         taxonomies: Taxonomies::new(catalog.clone(), blobs.clone()),
+        labelings: Labelings::new(catalog.clone(), blobs.clone(), data_dir.join(VOTES_FOLDER)),
         catalog,
         blobs,
         jobs,
@@ -182,7 +251,7 @@ async fn open(options: &ServerOptions) -> Result<(App, Wishes), ServerError> {
         metrics,
         prices: options.prices,
     };
-    Ok((app, wishes))
+    Ok(Opened { app, wishes, edge, hosting: OpenHosting { hosting, orders, hosted } })
 }
 
 /// What makes hashes of the keys in endpoints' logs, the same for ever.
@@ -287,6 +356,19 @@ async fn note_usage_regularly(serving: Serving, mut stopped: watch::Receiver<boo
 async fn note_usage(serving: &Serving) {
     if let Err(error) = serving.note_usage().await {
         tracing::error!(%error, "note what endpoints used; it is tried again");
+    }
+}
+
+/// Ends the apps whose clients are gone.
+async fn tend(edge: modal::Edge, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(corral_apps::BEAT_INTERVAL) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        if let Err(error) = edge.end_abandoned().await {
+            tracing::error!(%error, "end apps whose clients are gone; it is tried again");
+        }
     }
 }
 

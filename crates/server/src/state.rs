@@ -3,15 +3,20 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use corral_apps::Apps;
+use corral_apps::logs::AppLogs;
 use corral_blobs::BlobStore;
 use corral_catalog::{Catalog, CatalogError};
 use corral_datasets::{Datasets, Taxonomies};
+use corral_functions::Functions;
 use corral_jobs::JobsService;
+use corral_labeling::Labelings;
 use corral_serving::Serving;
 use corral_telemetry::MetricsPage;
 use corral_types::BlobHash;
 
 use crate::auth::Tokens;
+use crate::modal::Edge;
 
 /// Where records and bytes are kept.
 #[derive(Clone)]
@@ -25,6 +30,7 @@ pub struct Stores {
 pub struct Prices {
     pub cpu_hour: Option<f64>,
     pub gib_hour: Option<f64>,
+    pub gpu_hour: Option<f64>,
 }
 
 /// The services, wired together. Clones share them.
@@ -34,7 +40,12 @@ pub struct App {
     pub blobs: BlobStore,
     pub datasets: Datasets,
     pub taxonomies: Taxonomies,
+    pub labelings: Labelings,
     pub jobs: Arc<JobsService>,
+    pub apps: Apps,
+    pub app_logs: AppLogs,
+    pub functions: Arc<Functions>,
+    pub edge: Edge,
     pub serving: Serving,
     pub tokens: Tokens,
     pub metrics: MetricsPage,
@@ -45,13 +56,14 @@ pub struct App {
 const REFERENCES_PER_CALL: usize = 10_000;
 
 impl App {
-    /// Every blob that a job or a record of any workspace refers to.
+    /// Every blob that a job, a call or a record of any workspace refers to.
     ///
     /// # Errors
     /// When the catalog cannot be read.
     pub async fn referenced_blobs(&self) -> Result<HashSet<BlobHash>, CatalogError> {
         let mut referenced: HashSet<BlobHash> =
             self.jobs.referenced_blobs().await.into_iter().collect();
+        referenced.extend(self.functions.referenced_blobs().await);
         let mut after = None;
         loop {
             let page = self.catalog.referenced_blobs(after, REFERENCES_PER_CALL).await?;

@@ -13,7 +13,9 @@ use axum::{Json, Router};
 use corral_catalog::DEFAULT_WORKSPACE;
 use corral_placement::{ResidentClaim, WorkerPresence};
 use corral_types::{BlobHash, ErrorKind, Failure, TaskId, WorkerId};
-use corral_worker_api::{Acknowledged, Commands, EventBatch, Hello, Poll, WORKER_HEADER, Welcome};
+use corral_worker_api::{
+    Acknowledged, Commands, EventBatch, Hello, Poll, TaskEventBatch, WORKER_HEADER, Welcome,
+};
 use tokio_util::io::ReaderStream;
 
 use crate::api::WorkerDetail;
@@ -52,6 +54,7 @@ fn calls(hello: MethodRouter<App>) -> Router<App> {
         .route("/worker/v1/hello", hello)
         .route("/worker/v1/poll", post(poll))
         .route("/worker/v1/events", post(events))
+        .route("/worker/v1/tasks", post(task_events))
         .layer(DefaultBodyLimit::max(MAX_CALL_BYTES))
         .route("/worker/v1/blobs/{hash}", get(read_blob).head(keep_blob).put(write_blob))
 }
@@ -93,6 +96,14 @@ async fn events(
     Json(batch): Json<EventBatch>,
 ) -> Answer<Json<Acknowledged>> {
     Ok(Json(app.jobs.events_from_worker(batch).await?))
+}
+
+async fn task_events(
+    State(app): State<App>,
+    Json(batch): Json<TaskEventBatch>,
+) -> Answer<StatusCode> {
+    app.jobs.task_events(batch).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn read_blob(

@@ -14,7 +14,10 @@ import pytest
 import corral
 from corral import async_client, client
 
-TWINS = ["Client", "Datasets", "Taxonomies", "Job", "Jobs", "Models", "Encoders", "Endpoints"]
+TWINS = [
+    "Client", "Datasets", "Taxonomies", "Job", "Jobs", "Models", "Encoders", "Endpoints",
+    "Apps", "Functions", "Containers", "Labeling",
+]  # fmt: skip
 
 
 def public(cls: type) -> Iterator[str]:

@@ -81,6 +81,21 @@ pub enum TokenCommand {
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
     },
+    /// Create a token for the modal client, and print the line that sets the client up with it
+    Modal {
+        /// The token's name
+        #[arg(default_value = "modal")]
+        name: String,
+        /// The client's profile to write
+        #[arg(long, default_value = "corral")]
+        profile: String,
+        /// The workspace in which it acts; the caller's when absent
+        #[arg(long)]
+        workspace: Option<String>,
+        /// When it ends, such as 90d; never when absent
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
     /// List the tokens
     Ls,
     /// Revoke a token by its id
@@ -156,6 +171,27 @@ pub async fn token(command: TokenCommand, context: &Context) -> anyhow::Result<(
                 detail.secret.clone().unwrap_or_default()
             });
         }
+        TokenCommand::Modal { name, profile, workspace, expires } => {
+            let expires_in_seconds = expires.as_deref().map(parse_seconds).transpose()?;
+            let scopes = MODAL_SCOPES.map(str::to_owned).to_vec();
+            let request = CreateTokenRequest { name, scopes, workspace, expires_in_seconds };
+            let request = client.post(&["v1", "tokens"]).json(&request);
+            let token: TokenDetail = client.json(request).await?;
+            let secret = token.secret.as_deref().unwrap_or_default();
+            let line = modal_line(client.base().as_str(), &profile, &token.id, secret);
+            let whole = json!({
+                "server_url": client.base().as_str().trim_end_matches('/'),
+                "token_id": token.id,
+                "token_secret": secret,
+                "command": line,
+            });
+            context.output.show(&whole, |_| {
+                eprintln!(
+                    "the secret is shown once; run this where the modal client is installed:"
+                );
+                line.clone()
+            });
+        }
         TokenCommand::Ls => {
             let items = client.list::<TokenDetail>(&["v1", "tokens"]).await?;
             context.output.show(&Page { items, next: None }, |page| {
@@ -186,6 +222,19 @@ pub async fn token(command: TokenCommand, context: &Context) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// What the modal client needs to define functions and call them.
+const MODAL_SCOPES: [&str; 3] = ["read", "write", "predict"];
+
+/// The one line that sets the modal client up, in a profile of its own.
+fn modal_line(url: &str, profile: &str, id: &str, secret: &str) -> String {
+    let url = url.trim_end_matches('/');
+    format!(
+        "MODAL_PROFILE={profile} modal config set server_url {url} && \
+         MODAL_PROFILE={profile} modal token set --profile {profile} \
+         --token-id {id} --token-secret {secret}"
+    )
 }
 
 pub async fn backup(args: BackupArgs, context: &Context) -> anyhow::Result<()> {

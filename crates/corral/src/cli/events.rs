@@ -124,6 +124,21 @@ pub async fn follow(
     }
 }
 
+/// Hands every event of an answer that ends by itself to `take`.
+///
+/// # Errors
+/// When the connection breaks, or the server sends what is too long.
+pub async fn each_event(
+    mut response: reqwest::Response,
+    mut take: impl FnMut(&ServerEvent),
+) -> anyhow::Result<()> {
+    let mut parser = EventParser::default();
+    while let Some(block) = response.chunk().await.context("receive events")? {
+        parser.push(&block, |event| take(&event))?;
+    }
+    Ok(())
+}
+
 /// Follows a job with a progress bar where a person watches.
 ///
 /// # Errors

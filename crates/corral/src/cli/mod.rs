@@ -1,7 +1,10 @@
 //! The command line: what can be typed, one file a noun.
 
 mod admin;
+mod app;
 mod batch;
+mod call;
+mod container;
 mod dataset;
 mod doctor;
 mod encoder;
@@ -9,8 +12,11 @@ mod endpoint;
 mod endpoint_drift;
 mod endpoint_log;
 mod events;
+mod function;
 mod hub;
 mod job;
+mod label;
+mod labeling_function;
 mod model;
 mod predict;
 mod processes;
@@ -64,6 +70,12 @@ enum Command {
     /// Import and look at taxonomies
     #[command(subcommand)]
     Taxonomy(taxonomy::TaxonomyCommand),
+    /// Write labeling functions and see what they vote
+    #[command(subcommand)]
+    Lf(labeling_function::FunctionCommand),
+    /// Label a data set by its labeling functions
+    #[command(subcommand)]
+    Label(label::LabelCommand),
     /// Train a model on a data set in the background
     Train(Box<train::TrainArgs>),
     /// Look at and end background jobs
@@ -82,7 +94,19 @@ enum Command {
     Endpoint(endpoint::EndpointCommand),
     /// Ask an endpoint or a model file for predictions of texts, files or data sets
     Predict(Box<predict::PredictArgs>),
-    /// What endpoints were asked and used, and what that cost
+    /// Look at, end and roll back apps of Python functions
+    #[command(subcommand)]
+    App(app::AppCommand),
+    /// Look at and call Python functions
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
+    /// Look at and cancel calls of functions
+    #[command(subcommand)]
+    Call(call::CallCommand),
+    /// Look at and end containers of functions
+    #[command(subcommand)]
+    Container(container::ContainerCommand),
+    /// What endpoints, functions and jobs used, and what that cost
     Usage(usage::UsageArgs),
     /// Install ready classifiers made from public facts
     #[command(subcommand)]
@@ -189,6 +213,8 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Dataset(command) => dataset::run(command, context).await,
         Command::Taxonomy(command) => taxonomy::run(command, context).await,
+        Command::Lf(command) => labeling_function::run(command, context).await,
+        Command::Label(command) => label::run(command, context).await,
         Command::Train(args) => train::run(*args, context).await,
         Command::Job(command) => job::run(command, context).await,
         Command::Run(command) => run::run(command, context).await,
@@ -196,6 +222,10 @@ async fn ask(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Deploy(args) => endpoint::deploy(args, context).await,
         Command::Endpoint(command) => endpoint::run(command, context).await,
         Command::Predict(args) => predict::run(*args, context).await,
+        Command::App(command) => app::run(command, context).await,
+        Command::Function(command) => function::run(command, context).await,
+        Command::Call(command) => call::run(command, context).await,
+        Command::Container(command) => container::run(command, context).await,
         Command::Usage(args) => usage::run(args, context).await,
         Command::Hub(command) => hub::run(command, context).await,
         Command::Encoder(command) => encoder::run(command, context).await,

@@ -10,11 +10,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use corral_server::api::{Page, WorkerDetail};
 use corral_server::batch_job::BATCH_KIND;
+use corral_server::label_job::LABEL_KIND;
 use corral_server::training_job::TRAIN_KIND;
 use corral_server::{Access, EndpointDomain, OpenLimits, Prices, ServerOptions, TlsFiles};
 use corral_telemetry::{LogFormat, start_logging};
 use corral_types::{ErrorKind, Failure, display_bytes, parse_bytes};
-use corral_worker::{ServerAddress, WorkerOptions};
+use corral_worker::{BaseChoice, ServerAddress, WorkerOptions};
 
 use super::Context;
 use crate::data_dir::DataDir;
@@ -47,6 +48,8 @@ pub struct ServerArgs {
     cpu_hour_price: Option<f64>,
     #[arg(long)]
     gib_hour_price: Option<f64>,
+    #[arg(long)]
+    gpu_hour_price: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +68,10 @@ pub struct WorkerArgs {
     /// Memory left to the rest of the machine
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_reserve: Option<u64>,
+    /// What images of functions stand on: Debian's packages, the host's own system files, or
+    /// whichever fits
+    #[arg(long, value_name = "BASE", default_value = "auto", value_parser = image_base)]
+    image_base: BaseChoice,
     /// Cores that tasks may use [default: the machine's]
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,
@@ -76,6 +83,19 @@ pub struct WorkerArgs {
 enum WorkerCommand {
     /// List the workers
     Ls,
+}
+
+/// What images stand on, as people write it.
+///
+/// # Errors
+/// When it is none of the words.
+pub fn image_base(text: &str) -> Result<BaseChoice, String> {
+    match text {
+        "auto" => Ok(BaseChoice::Auto),
+        "debian" => Ok(BaseChoice::Debian),
+        "host" => Ok(BaseChoice::Host),
+        _ => Err("an image base is auto, debian or host".to_owned()),
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -104,7 +124,11 @@ pub fn server(args: ServerArgs) -> anyhow::Result<()> {
             model_bytes: args.model_memory,
             idle: Duration::from_secs(60 * u64::from(args.model_idle_minutes)),
         },
-        prices: Prices { cpu_hour: args.cpu_hour_price, gib_hour: args.gib_hour_price },
+        prices: Prices {
+            cpu_hour: args.cpu_hour_price,
+            gib_hour: args.gib_hour_price,
+            gpu_hour: args.gpu_hour_price,
+        },
     };
     corral_server::run(options).map_err(reported)
 }
@@ -140,6 +164,7 @@ pub fn worker(args: WorkerArgs, context: &Context) -> anyhow::Result<()> {
         ca_certificate: context.settings.value("client.ca_certificate").map(PathBuf::from),
         memory_bytes: args.memory,
         reserve_bytes: args.memory_reserve,
+        image_base: args.image_base,
         milli_cpu: args.cpus.map(|cpus| (cpus * 1000.0) as u32),
         ..WorkerOptions::new(data_dir, server, executable)
     };
@@ -156,6 +181,7 @@ pub fn job_process() -> ExitCode {
     corral_worker::job_process_main(&[
         (TRAIN_KIND, &crate::train_job::TrainJob),
         (BATCH_KIND, &crate::batch_job::BatchJob),
+        (LABEL_KIND, &crate::label_job::LabelJob),
     ])
 }
 

@@ -8,6 +8,7 @@ use corral_server::EndpointDomain;
 use corral_types::{ErrorKind, Failure};
 
 use super::Context;
+use super::processes::image_base;
 use crate::data_dir::DataDir;
 use crate::failure::{refusal, reported};
 use crate::supervisor::{self, SupervisorOptions};
@@ -37,6 +38,10 @@ pub struct UpArgs {
     /// [env: CORRAL_MODEL_MEMORY] [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     model_memory: Option<String>,
+    /// What images of functions stand on: auto, debian (made once from its packages) or host (this
+    /// machine's own system files, read only) [env: CORRAL_IMAGE_BASE] [default: auto]
+    #[arg(long, value_name = "BASE")]
+    image_base: Option<String>,
     /// Accept requests with any token or none (only on loopback)
     #[arg(long)]
     no_auth: bool,
@@ -111,9 +116,11 @@ pub fn run(args: UpArgs, context: &Context) -> anyhow::Result<()> {
     if let Some(bytes) = checked_size(args.model_memory.or_else(|| setting("up.model_memory")))? {
         server_arguments.extend(["--model-memory".to_owned(), bytes.to_string()]);
     }
-    for (flag, key) in
-        [("--cpu-hour-price", "up.cpu_hour_price"), ("--gib-hour-price", "up.gib_hour_price")]
-    {
+    for (flag, key) in [
+        ("--cpu-hour-price", "up.cpu_hour_price"),
+        ("--gib-hour-price", "up.gib_hour_price"),
+        ("--gpu-hour-price", "up.gpu_hour_price"),
+    ] {
         if let Some(price) = setting(key) {
             server_arguments.extend([flag.to_owned(), checked_price(key, price)?]);
         }
@@ -123,6 +130,10 @@ pub fn run(args: UpArgs, context: &Context) -> anyhow::Result<()> {
         if let Some(bytes) = size {
             worker_arguments.extend([flag.to_owned(), bytes.to_string()]);
         }
+    }
+    if let Some(base) = args.image_base.or_else(|| setting("up.image_base")) {
+        image_base(&base).map_err(|why| refusal(Failure::new(ErrorKind::Invalid, why)))?;
+        worker_arguments.extend(["--image-base".to_owned(), base]);
     }
     supervisor::run(SupervisorOptions {
         data_dir,

@@ -1,7 +1,7 @@
 //! `corral usage`.
 
 use clap::{Args, ValueEnum};
-use corral_server::api::{UsageAnswer, UsageQuery};
+use corral_server::api::{FunctionUsageDetail, JobUsageDetail, UsageAnswer, UsageQuery};
 
 use super::Context;
 use super::train::parse_seconds;
@@ -40,8 +40,70 @@ pub async fn run(args: UsageArgs, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table; with the cost where there are prices.
+/// What was asked for, one table for each kind of thing that used something.
 fn text(answer: &UsageAnswer) -> String {
+    let mut tables = Vec::new();
+    if !answer.items.is_empty() || (answer.functions.is_empty() && answer.jobs.is_empty()) {
+        tables.push(endpoints(answer));
+    }
+    let has_prices = has_prices(answer);
+    if !answer.functions.is_empty() {
+        let table = functions(&answer.functions, has_prices);
+        tables.push(format!("functions, since each was first defined\n{table}"));
+    }
+    if !answer.jobs.is_empty() {
+        let table = jobs(&answer.jobs, has_prices);
+        tables.push(format!("jobs, since {}\n{table}", answer.since));
+    }
+    tables.join("\n\n")
+}
+
+fn has_prices(answer: &UsageAnswer) -> bool {
+    let prices = [answer.cpu_hour_price, answer.gib_hour_price, answer.gpu_hour_price];
+    prices.iter().any(Option::is_some)
+}
+
+fn cost_text(cost: Option<f64>) -> String {
+    cost.map_or_else(String::new, |cost| format!("{cost:.6}"))
+}
+
+fn functions(used: &[FunctionUsageDetail], has_prices: bool) -> String {
+    let rows = used.iter().map(|used| {
+        [
+            used.app.clone(),
+            used.function.clone(),
+            used.inputs_succeeded.to_string(),
+            used.inputs_failed.to_string(),
+            used.starts.to_string(),
+            used.cold_share.map_or_else(String::new, |share| format!("{:.0}%", share * 100.0)),
+            format!("{:.3}", used.cpu_seconds),
+            format!("{:.3}", used.memory_gib_seconds),
+            format!("{:.3}", used.gpu_seconds),
+            if has_prices { cost_text(used.cost) } else { "-".to_owned() },
+        ]
+    });
+    let headers = [
+        "app", "function", "#done", "#failed", "#starts", "#cold", "#cpu s", "#gib s", "#gpu s",
+        "#cost",
+    ];
+    table(headers, rows)
+}
+
+fn jobs(used: &[JobUsageDetail], has_prices: bool) -> String {
+    let rows = used.iter().map(|used| {
+        [
+            used.kind.clone(),
+            used.jobs.to_string(),
+            format!("{:.3}", used.cpu_seconds),
+            format!("{:.3}", used.memory_gib_seconds),
+            if has_prices { cost_text(used.cost) } else { "-".to_owned() },
+        ]
+    });
+    table(["job kind", "#jobs", "#cpu s", "#gib s", "#cost"], rows)
+}
+
+/// With the cost where there are prices.
+fn endpoints(answer: &UsageAnswer) -> String {
     let rows = answer.items.iter().map(|used| {
         let from = used.from.as_ref().unwrap_or(&answer.since);
         let row = [
@@ -56,12 +118,10 @@ fn text(answer: &UsageAnswer) -> String {
         (row, used.cost)
     });
     let headers = ["from", "endpoint", "#requests", "#errors", "#texts", "#core s", "#gib h"];
-    if answer.cpu_hour_price.is_none() && answer.gib_hour_price.is_none() {
+    if !has_prices(answer) {
         return table(headers, rows.map(|(row, _)| row));
     }
     let [a, b, c, d, e, f, g] = headers;
-    let rows = rows.map(|([a, b, c, d, e, f, g], cost)| {
-        [a, b, c, d, e, f, g, cost.map_or_else(String::new, |cost| format!("{cost:.6}"))]
-    });
+    let rows = rows.map(|([a, b, c, d, e, f, g], cost)| [a, b, c, d, e, f, g, cost_text(cost)]);
     table([a, b, c, d, e, f, g, "#cost"], rows)
 }

@@ -7,6 +7,7 @@ mod crash;
 mod end_to_end;
 mod endpoints;
 mod formats;
+mod functions;
 mod http;
 mod hub;
 mod inference;

@@ -4,11 +4,14 @@
 //! strings here; times are RFC 3339 in UTC; sizes are bytes.
 
 mod admin;
+mod apps;
 mod batch;
 mod datasets;
 mod endpoints;
 mod error;
+mod functions;
 mod jobs;
+mod labeling;
 mod lines;
 mod models;
 mod observing;
@@ -17,11 +20,14 @@ mod taxonomies;
 mod usage;
 
 pub use admin::*;
+pub use apps::*;
 pub use batch::*;
 pub use datasets::*;
 pub use endpoints::*;
 pub use error::*;
+pub use functions::*;
 pub use jobs::*;
+pub use labeling::*;
 pub use lines::*;
 pub use models::*;
 pub use observing::*;

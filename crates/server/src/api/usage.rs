@@ -1,4 +1,4 @@
-//! What endpoints were asked and what they used.
+//! What endpoints were asked, and what they and functions used.
 
 use corral_observation::Reading;
 use serde::{Deserialize, Serialize};
@@ -68,8 +68,18 @@ pub struct UsageAnswer {
     pub cpu_hour_price: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gib_hour_price: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_hour_price: Option<f64>,
     /// By time and name.
     pub items: Vec<UsageDetail>,
+    /// What functions took since each was first defined, by app and name; only in totals of all
+    /// endpoints, since functions are not counted by the hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<FunctionUsageDetail>,
+    /// What jobs took that were submitted in this time, by kind; only in totals of all
+    /// endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobUsageDetail>,
 }
 
 /// What an endpoint used.
@@ -86,6 +96,44 @@ pub struct UsageDetail {
     pub core_seconds: f64,
     /// The size of the model's file times the time in which it was asked.
     pub memory_gib_hours: f64,
+    /// By the prices that are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+/// What a function took, the same with other parameters included.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FunctionUsageDetail {
+    pub app: String,
+    pub function: String,
+    /// Of several runs under one name, that of one.
+    pub function_id: String,
+    pub inputs_succeeded: u64,
+    pub inputs_failed: u64,
+    pub cpu_seconds: f64,
+    /// Of the larger of requested and measured memory.
+    pub memory_gib_seconds: f64,
+    pub gpu_seconds: f64,
+    /// Time in which its containers ran.
+    pub container_seconds: f64,
+    pub starts: u64,
+    pub failed_starts: u64,
+    /// The part of the starts that were fresh processes, not forks or snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_share: Option<f64>,
+    /// By the prices that are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+/// What jobs of one kind took.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct JobUsageDetail {
+    pub kind: String,
+    pub jobs: u64,
+    pub cpu_seconds: f64,
+    /// Of the larger of requested memory and its peak.
+    pub memory_gib_seconds: f64,
     /// By the prices that are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,

@@ -27,13 +27,19 @@ use crate::state::App;
 use crate::{encoding, plain_error};
 
 /// The words after `/v1/` that begin paths of our own API.
-const OWN_NOUNS: [&str; 15] = [
+const OWN_NOUNS: [&str; 21] = [
+    "apps",
     "backup",
+    "calls",
+    "containers",
     "datasets",
     "encoders",
     "endpoints",
+    "environments",
+    "functions",
     "gc",
     "jobs",
+    "label",
     "models",
     "predict",
     "taxonomies",

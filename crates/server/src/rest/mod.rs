@@ -2,17 +2,25 @@
 
 mod admin;
 mod answer;
+mod app_logs;
+mod apps;
 mod backup;
 mod batch;
+mod calls;
+mod containers;
 mod datasets;
 mod endpoints;
+mod functions;
 mod health;
 mod idempotency;
 mod jobs;
+mod labeling;
+mod labeling_functions;
 mod lines;
 mod models;
 mod observing;
 mod openapi;
+mod pages;
 mod registry;
 mod split_lines;
 mod taxonomies;
@@ -20,8 +28,8 @@ mod train;
 mod upload;
 mod usage;
 
-pub use answer::{Answer, ApiError, Query, unread};
-pub use upload::{cut_off, receive_blob};
+pub use answer::{Answer, ApiError, Query, id, unread, versioned};
+pub use upload::{cut_off, reader, receive_blob};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -42,10 +50,12 @@ pub fn router(app: App) -> Router {
     let posts_that_create = Router::new()
         .route("/v1/train", post(train::train))
         .route("/v1/predict", post(batch::predict))
+        .route("/v1/label", post(labeling::label))
         .route("/v1/jobs/probe", post(jobs::probe))
         .route("/v1/workspaces", post(admin::create_workspace))
         .route("/v1/tokens", post(admin::create_token))
         .route("/v1/endpoints/{name}/log/dataset", post(observing::log_dataset))
+        .route("/v1/apps/{app}/rollback", post(apps::rollback))
         .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
     let uploads = Router::new()
         .route("/v1/datasets/{name}/import", post(datasets::import))
@@ -68,6 +78,16 @@ pub fn router(app: App) -> Router {
         .route("/v1/datasets/{name}", delete(datasets::remove))
         .route("/v1/datasets/{name}/rows", get(datasets::head))
         .route("/v1/datasets/{name}/export", get(datasets::export))
+        .route("/v1/datasets/{name}/functions", get(labeling_functions::list))
+        .route("/v1/datasets/{name}/functions", put(labeling_functions::import))
+        .route("/v1/datasets/{name}/functions/{function}", get(labeling_functions::show))
+        .route("/v1/datasets/{name}/functions/{function}", put(labeling_functions::put))
+        .route("/v1/datasets/{name}/functions/{function}", delete(labeling_functions::remove))
+        .route("/v1/datasets/{name}/labeling", get(labeling::statistics))
+        .route("/v1/datasets/{name}/labeling/events", get(labeling::events))
+        .route("/v1/datasets/{name}/labeling/rows", get(labeling::rows))
+        .route("/v1/datasets/{name}/labeling/suggestions", get(labeling::suggestions))
+        .route("/v1/datasets/{name}/labeling/test", post(labeling::test))
         .route("/v1/taxonomies", get(taxonomies::list))
         .route("/v1/taxonomies/{name}", get(taxonomies::show))
         .route("/v1/taxonomies/{name}", delete(taxonomies::remove))
@@ -107,6 +127,21 @@ pub fn router(app: App) -> Router {
         .route("/v1/endpoints/{name}/drift", delete(observing::remove_drift))
         .route("/v1/endpoints/{name}/versions/{number}", delete(endpoints::remove_version))
         .route("/v1/usage", get(usage::usage))
+        .route("/v1/environments", get(apps::environments))
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{app}", get(apps::show))
+        .route("/v1/apps/{app}/history", get(apps::history))
+        .route("/v1/apps/{app}/logs", get(app_logs::of_app))
+        .route("/v1/apps/{app}/stop", post(apps::stop))
+        .route("/v1/functions", get(functions::list))
+        .route("/v1/functions/{app}/{function}", get(functions::show))
+        .route("/v1/functions/{app}/{function}/calls", post(calls::create))
+        .route("/v1/calls/{id}", get(calls::show))
+        .route("/v1/calls/{id}/cancel", post(calls::cancel))
+        .route("/v1/containers", get(containers::list))
+        .route("/v1/containers/{id}", get(containers::show))
+        .route("/v1/containers/{id}/logs", get(app_logs::of_container))
+        .route("/v1/containers/{id}/stop", post(containers::stop))
         .route("/v1/workspaces", get(admin::list_workspaces))
         .route("/v1/workspaces/{name}/limits", put(admin::set_workspace_limits))
         .route("/v1/workspaces/{name}/limits", delete(admin::remove_workspace_limits))

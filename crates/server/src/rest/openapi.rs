@@ -6,7 +6,8 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::{
-    admin, backup, batch, datasets, endpoints, jobs, models, observing, taxonomies, train, usage,
+    admin, app_logs, apps, backup, batch, calls, containers, datasets, endpoints, functions, jobs,
+    labeling, labeling_functions, models, observing, taxonomies, train, usage,
 };
 
 #[derive(OpenApi)]
@@ -33,6 +34,17 @@ use super::{
         datasets::head,
         datasets::export,
         datasets::remove,
+        labeling_functions::list,
+        labeling_functions::import,
+        labeling_functions::show,
+        labeling_functions::put,
+        labeling_functions::remove,
+        labeling::statistics,
+        labeling::events,
+        labeling::rows,
+        labeling::suggestions,
+        labeling::test,
+        labeling::label,
         taxonomies::list,
         taxonomies::show,
         taxonomies::import,
@@ -80,6 +92,22 @@ use super::{
         observing::set_drift,
         observing::remove_drift,
         usage::usage,
+        apps::environments,
+        apps::list,
+        apps::show,
+        apps::history,
+        apps::stop,
+        apps::rollback,
+        app_logs::of_app,
+        app_logs::of_container,
+        functions::list,
+        functions::show,
+        calls::create,
+        calls::show,
+        calls::cancel,
+        containers::list,
+        containers::show,
+        containers::stop,
     )
 )]
 struct Api;
@@ -127,8 +155,14 @@ mod tests {
     #[test]
     fn every_answer_and_body_has_a_schema() {
         let document = serde_json::to_string(&document()).unwrap();
-        for name in ["TrainRequest", "DatasetDetail", "PredictAnswer", "PredictedLine", "JobDetail"]
-        {
+        for name in [
+            "TrainRequest",
+            "DatasetDetail",
+            "PredictAnswer",
+            "PredictedLine",
+            "JobDetail",
+            "CallDetail",
+        ] {
             assert!(document.contains(&format!("#/components/schemas/{name}")), "{name}");
         }
     }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use corral_catalog::EncoderRecord;
+use corral_datasets::{LoadedTaxonomy, OpenSet};
 use corral_training::{
     Candidate, ClassWeighting, Price, Report, TrainOptions, TrialEnding, TrialReport,
 };
@@ -34,7 +35,6 @@ pub async fn train(
     Writer(caller): Writer,
     Body(request): Body<TrainRequest>,
 ) -> Answer<Json<JobDetail>> {
-    let model = name(&request.model)?;
     let set = match &request.dataset {
         None => None,
         Some(text) => {
@@ -42,20 +42,43 @@ pub async fn train(
             Some(app.datasets.load(&caller, dataset, version).await?)
         }
     };
+    let Prepared { order, taxonomy, encoder } =
+        prepare(&app, &caller, &request, set.as_ref()).await?;
+    let job_request =
+        order.into_request(set.as_ref(), taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
+    let job = app.jobs.submit(&caller, job_request).await?;
+    read(&app, &caller, job).await
+}
+
+/// A training whose names are resolved.
+pub struct Prepared {
+    pub order: TrainOrder,
+    pub taxonomy: Option<LoadedTaxonomy>,
+    pub encoder: Option<EncoderRecord>,
+}
+
+/// Resolves the names of a request for a training on the rows of `set`.
+pub async fn prepare(
+    app: &App,
+    caller: &Caller,
+    request: &TrainRequest,
+    set: Option<&OpenSet>,
+) -> Answer<Prepared> {
+    let model = name(&request.model)?;
     let taxonomy = match &request.taxonomy {
         None => None,
         Some(text) => {
             let (taxonomy, version) = versioned(text)?;
-            Some(app.taxonomies.load(&caller, taxonomy, version).await?)
+            Some(app.taxonomies.load(caller, taxonomy, version).await?)
         }
     };
-    let encoder = choose_encoder(&app, &caller, request.encoder.as_deref()).await?;
+    let encoder = choose_encoder(app, caller, request.encoder.as_deref()).await?;
     let metric = request.metric.as_deref().map(str::parse).transpose().map_err(invalid)?;
     let replay = match &request.replay {
         None => Vec::new(),
-        Some(text) => candidates_of(&app, &caller, text).await?,
+        Some(text) => candidates_of(app, caller, text).await?,
     };
-    check_provenance(&request)?;
+    check_provenance(request)?;
     let usual = TrainOptions::default();
     let options = TrainOptions {
         name: model.to_string(),
@@ -76,7 +99,7 @@ pub async fn train(
         none_label: request.none_label.clone(),
         refusal_cost: request.refusal_cost.unwrap_or(usual.refusal_cost),
         seed: request.seed,
-        price: price(&request)?,
+        price: price(request)?,
         provenance: set
             .iter()
             .flat_map(|set| {
@@ -96,8 +119,8 @@ pub async fn train(
     let task: LabelTask = request.task.as_deref().unwrap_or("auto").parse().map_err(invalid)?;
     let payload = TrainPayload {
         model,
-        dataset: set.as_ref().map(|set| (set.record.id, set.version.number)),
-        manifest: set.as_ref().map(|set| set.version.manifest),
+        dataset: set.map(|set| (set.record.id, set.version.number)),
+        manifest: set.map(|set| set.version.manifest),
         taxonomy: taxonomy
             .as_ref()
             .map(|loaded| (loaded.record.id, loaded.version.number, loaded.version.document)),
@@ -116,10 +139,7 @@ pub async fn train(
             .unwrap_or(DEFAULT_TIME_LIMIT_SECONDS)
             .saturating_mul(1000),
     };
-    let job_request =
-        order.into_request(set.as_ref(), taxonomy.as_ref(), encoder.as_ref()).map_err(ApiError)?;
-    let job = app.jobs.submit(&caller, job_request).await?;
-    read(&app, &caller, job).await
+    Ok(Prepared { order, taxonomy, encoder })
 }
 
 /// The candidates of a model's search that went over all folds: what its ensemble was chosen

@@ -51,10 +51,12 @@ def _read(shape: Any, value: Any, at: str) -> Any:
 
 def _read_record(shape: Any, fields: dict[str, Any], at: str) -> Any:
     wanted = _field_types(shape)
+    # A field whose name is a word of Python's ends with `_`.
+    given = {name: name.removesuffix("_") for name in wanted}
     read = {
-        name: _read(kind, fields[name], f"{at}.{name}")
+        name: _read(kind, fields[given[name]], f"{at}.{name}")
         for name, kind in wanted.items()
-        if name in fields
+        if given[name] in fields
     }
     try:
         return shape(**read)

@@ -13,16 +13,18 @@ from ._drivers import AsyncDriver
 from ._events import follow, show_job
 from ._frames import Texts
 from ._handles import JobHandle, documented_as, ended_well
-from ._operations import datasets, endpoints, jobs, models, observing, taxonomies
+from ._operations import datasets, endpoints, jobs, labeling, models, observing, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
 from ._units import Duration
+from .async_functions import AsyncApps, AsyncContainers, AsyncFunctions
 from .options import (
     BatchOptions,
     CanaryOptions,
     DriftOptions,
     ImportOptions,
+    LabelOptions,
     LogOptions,
     PredictOptions,
     TrainOptions,
@@ -34,14 +36,21 @@ from .types import (
     DatasetSummary,
     Encoder,
     Endpoint,
+    FunctionChanges,
+    FunctionList,
+    FunctionTest,
     Info,
     JobDetail,
     JobEvent,
+    LabelingFunction,
+    LabelingRow,
+    LabelingStatistics,
     LogLine,
     Match,
     Model,
     ModelSummary,
     Prediction,
+    Suggestion,
     Taxonomy,
     TaxonomySummary,
     Usage,
@@ -62,10 +71,14 @@ class AsyncClient:
 
     datasets: AsyncDatasets
     taxonomies: AsyncTaxonomies
+    labeling: AsyncLabeling
     jobs: AsyncJobs
     models: AsyncModels
     encoders: AsyncEncoders
     endpoints: AsyncEndpoints
+    apps: AsyncApps
+    functions: AsyncFunctions
+    containers: AsyncContainers
 
     def __init__(
         self,
@@ -77,10 +90,14 @@ class AsyncClient:
         self._driver = AsyncDriver(find_settings(url, token), timeout)
         self.datasets = AsyncDatasets(self._driver)
         self.taxonomies = AsyncTaxonomies(self._driver)
+        self.labeling = AsyncLabeling(self._driver)
         self.jobs = AsyncJobs(self._driver)
         self.models = AsyncModels(self._driver)
         self.encoders = AsyncEncoders(self._driver)
         self.endpoints = AsyncEndpoints(self._driver)
+        self.apps = AsyncApps(self._driver)
+        self.functions = AsyncFunctions(self._driver)
+        self.containers = AsyncContainers(self._driver)
 
     @property
     def url(self) -> str:
@@ -219,6 +236,55 @@ class AsyncTaxonomies:
 
     async def remove(self, name: str) -> None:
         await self._driver.run(taxonomies.remove(name))
+
+
+@documented_as(client.Labeling)
+class AsyncLabeling:
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
+
+    async def functions(self, dataset: str, version: int | None = None) -> FunctionList:
+        return await self._driver.run(labeling.functions(dataset, version))
+
+    async def load(self, dataset: str, source: Any, taxonomy: str | None = None) -> FunctionChanges:
+        return await self._driver.run(labeling.load_functions(dataset, source, taxonomy))
+
+    async def show(self, dataset: str, name: str, version: int | None = None) -> LabelingFunction:
+        return await self._driver.run(labeling.show_function(dataset, name, version))
+
+    async def put(self, dataset: str, name: str, **definition: Any) -> FunctionChanges:
+        return await self._driver.run(labeling.put_function(dataset, name, definition))
+
+    async def remove(self, dataset: str, name: str) -> None:
+        await self._driver.run(labeling.remove_function(dataset, name))
+
+    async def statistics(self, dataset: str | Referred) -> LabelingStatistics:
+        return await self._driver.run(labeling.statistics(dataset))
+
+    async def test(self, dataset: str, definition: Mapping[str, Any], rows: int = 10) -> FunctionTest:
+        return await self._driver.run(labeling.test_function(dataset, definition, rows))
+
+    async def rows(
+        self,
+        dataset: str,
+        which: Literal["uncovered", "conflict", "uncertain", "wrong"],
+        limit: int = 20,
+    ) -> Table[LabelingRow]:
+        return await self._driver.run(labeling.rows(dataset, which, limit))
+
+    async def suggestions(self, dataset: str, limit: int = 20) -> Table[Suggestion]:
+        return await self._driver.run(labeling.suggestions(dataset, limit))
+
+    async def run(
+        self,
+        dataset: str | Referred,
+        to: str | None = None,
+        train: str | None = None,
+        training: TrainOptions | None = None,
+        **options: Unpack[LabelOptions],
+    ) -> AsyncJob:
+        order = labeling.label(dataset, to, train, options, training)
+        return AsyncJob(self._driver, await self._driver.run(order))
 
 
 @documented_as(client.Job)

@@ -13,16 +13,18 @@ from ._drivers import SyncDriver
 from ._events import follow, show_job
 from ._frames import Texts
 from ._handles import JobHandle, ended_well
-from ._operations import datasets, endpoints, jobs, models, observing, taxonomies
+from ._operations import datasets, endpoints, jobs, labeling, models, observing, taxonomies
 from ._operations.common import Referred
 from ._progress import progress_for
 from ._settings import find_settings
 from ._units import Duration
+from .functions import Apps, Containers, Functions
 from .options import (
     BatchOptions,
     CanaryOptions,
     DriftOptions,
     ImportOptions,
+    LabelOptions,
     LogOptions,
     PredictOptions,
     TrainOptions,
@@ -34,14 +36,21 @@ from .types import (
     DatasetSummary,
     Encoder,
     Endpoint,
+    FunctionChanges,
+    FunctionList,
+    FunctionTest,
     Info,
     JobDetail,
     JobEvent,
+    LabelingFunction,
+    LabelingRow,
+    LabelingStatistics,
     LogLine,
     Match,
     Model,
     ModelSummary,
     Prediction,
+    Suggestion,
     Taxonomy,
     TaxonomySummary,
     Usage,
@@ -69,6 +78,8 @@ class Client:
     """Data sets: versions of rows with text, label, split and weight."""
     taxonomies: Taxonomies
     """Taxonomies: trees of classes."""
+    labeling: Labeling
+    """Labeling functions: what they vote, and labels made of it."""
     jobs: Jobs
     """Background work, such as trainings."""
     models: Models
@@ -77,6 +88,12 @@ class Client:
     """Sentence-embedding networks that models may share."""
     endpoints: Endpoints
     """Names that answer."""
+    apps: Apps
+    """Python functions that were published together."""
+    functions: Functions
+    """Python functions, and calls of them."""
+    containers: Containers
+    """Where functions run."""
 
     def __init__(
         self,
@@ -88,10 +105,14 @@ class Client:
         self._driver = SyncDriver(find_settings(url, token), timeout)
         self.datasets = Datasets(self._driver)
         self.taxonomies = Taxonomies(self._driver)
+        self.labeling = Labeling(self._driver)
         self.jobs = Jobs(self._driver)
         self.models = Models(self._driver)
         self.encoders = Encoders(self._driver)
         self.endpoints = Endpoints(self._driver)
+        self.apps = Apps(self._driver)
+        self.functions = Functions(self._driver)
+        self.containers = Containers(self._driver)
 
     @property
     def url(self) -> str:
@@ -264,6 +285,72 @@ class Taxonomies:
     def remove(self, name: str) -> None:
         """Removes a taxonomy; models made by it keep their classes."""
         self._driver.run(taxonomies.remove(name))
+
+
+class Labeling:
+    """`client.labeling`."""
+
+    def __init__(self, driver: SyncDriver) -> None:
+        self._driver = driver
+
+    def functions(self, dataset: str, version: int | None = None) -> FunctionList:
+        """The labeling functions of a data set, as of a version of them."""
+        return self._driver.run(labeling.functions(dataset, version))
+
+    def load(self, dataset: str, source: Any, taxonomy: str | None = None) -> FunctionChanges:
+        """Makes the functions those of a YAML file's path or a list of definitions: new, changed,
+        gone. With a taxonomy, classes are its own; a file names it itself."""
+        return self._driver.run(labeling.load_functions(dataset, source, taxonomy))
+
+    def show(self, dataset: str, name: str, version: int | None = None) -> LabelingFunction:
+        """A function, as of a version of all of them."""
+        return self._driver.run(labeling.show_function(dataset, name, version))
+
+    def put(self, dataset: str, name: str, **definition: Any) -> FunctionChanges:
+        """Adds a function or makes it another, as in
+        `put("tickets", "money", kind="keyword", class_="billing", any=["refund", "card"])`."""
+        return self._driver.run(labeling.put_function(dataset, name, definition))
+
+    def remove(self, dataset: str, name: str) -> None:
+        """Removes a function."""
+        self._driver.run(labeling.remove_function(dataset, name))
+
+    def statistics(self, dataset: str | Referred) -> LabelingStatistics:
+        """What the functions vote on all rows; only what is new is computed."""
+        return self._driver.run(labeling.statistics(dataset))
+
+    def test(self, dataset: str, definition: Mapping[str, Any], rows: int = 10) -> FunctionTest:
+        """Tries a function without keeping it."""
+        return self._driver.run(labeling.test_function(dataset, definition, rows))
+
+    def rows(
+        self,
+        dataset: str,
+        which: Literal["uncovered", "conflict", "uncertain", "wrong"],
+        limit: int = 20,
+    ) -> Table[LabelingRow]:
+        """Rows worth a look: that nothing is voted on, with votes that contradict, that the label
+        model is in doubt of, or gold rows that it is surely wrong on."""
+        return self._driver.run(labeling.rows(dataset, which, limit))
+
+    def suggestions(self, dataset: str, limit: int = 20) -> Table[Suggestion]:
+        """Functions that might be added, the most useful first."""
+        return self._driver.run(labeling.suggestions(dataset, limit))
+
+    def run(
+        self,
+        dataset: str | Referred,
+        to: str | None = None,
+        train: str | None = None,
+        training: TrainOptions | None = None,
+        **options: Unpack[LabelOptions],
+    ) -> Job:
+        """Labels a data set by its functions in the background; the labeled rows become the next
+        version of the data set `to`, `NAME-labeled` if none is named. With `train`, a model of
+        that name is trained on them in the same job, by the options `training`. `options` are
+        those of `LabelOptions`. Answers at once, with the job."""
+        order = labeling.label(dataset, to, train, options, training)
+        return Job(self._driver, self._driver.run(order))
 
 
 class Job(JobHandle):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from .types import JobDetail
+    from .types import FunctionCall, JobDetail
 
 # The most of an error's body that is shown when it is not Corral's.
 FOREIGN_ERROR_CHARS = 300
@@ -138,6 +138,23 @@ class JobFailed(CorralError):
             hint=hint or f"`corral job logs {job.id}`, or the job's `logs()`, shows what it wrote",
         )
         self.job = job
+
+
+class CallFailed(CorralError):
+    """A call of a function did not succeed: it raised, took too long, or was cancelled. `call` is
+    the call as it ended; `call.error.traceback` is the function's own."""
+
+    call: FunctionCall
+
+    def __init__(self, call: FunctionCall) -> None:
+        error = call.error
+        status = "failure" if error is None else error.status
+        super().__init__(
+            f"the call {call.id} ended with {status}",
+            kind="timeout" if status == "timeout" else "invalid",
+            causes=[error.exception] if error is not None and error.exception else [],
+        )
+        self.call = call
 
 
 KINDS: dict[str, type[CorralError]] = {

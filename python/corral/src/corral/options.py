@@ -125,6 +125,25 @@ class BatchOptions(TypedDict, total=False):
     """When the job is ended by force; never when absent."""
 
 
+class LabelOptions(TypedDict, total=False):
+    """How labels are made of what functions vote."""
+
+    functions: int
+    """The version of the functions; the newest when absent."""
+    label_model: Literal["majority", "weighted", "dawid_skene", "moments", "triplets"]
+    """The label model; chosen by gold rows or by agreement when absent."""
+    prior: Mapping[str, float]
+    """How frequent each class is; by gold rows where there are enough, else alike."""
+    uncovered: Literal["leave", "prior"]
+    """What becomes of rows that nothing is voted on; they stay without a label when absent."""
+    ties: Literal["share", "leave", "first"]
+    """What becomes of rows whose likeliest classes tie; they have equal shares when absent."""
+    memory: Size
+    """The memory the job asks for; estimated when absent."""
+    time_limit: Duration
+    """When the job is ended by force."""
+
+
 class CanaryOptions(TypedDict, total=False):
     """How a version takes over step by step. A version is a number, `latest` or an alias."""
 

@@ -10,8 +10,14 @@ from datetime import datetime
 from typing import Any
 
 __all__ = [
+    "App",
+    "AppLogLine",
+    "AppVersion",
+    "CallError",
     "Class",
+    "ClassPrecision",
     "Column",
+    "Container",
     "Dataset",
     "DatasetSummary",
     "DatasetVersion",
@@ -19,12 +25,26 @@ __all__ = [
     "Endpoint",
     "EndpointVersion",
     "ErrorDetail",
+    "Function",
+    "FunctionCall",
+    "FunctionNow",
+    "FunctionSettings",
+    "FunctionUsage",
+    "FunctionChanges",
+    "FunctionList",
+    "FunctionPair",
+    "FunctionStatistics",
+    "FunctionTest",
     "ImportReport",
     "ImportedFile",
     "Info",
+    "InputCounts",
     "JobDetail",
     "JobEvent",
     "Label",
+    "LabelingFunction",
+    "LabelingRow",
+    "LabelingStatistics",
     "LogLine",
     "Match",
     "Model",
@@ -33,7 +53,9 @@ __all__ = [
     "Quantile",
     "Refusal",
     "Run",
+    "Share",
     "Split",
+    "Suggestion",
     "Taxonomy",
     "TaxonomySummary",
     "UnknownLabel",
@@ -417,6 +439,196 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class App:
+    """Python functions that were published together."""
+
+    id: str
+    description: str
+    """What its client called it."""
+    environment: str
+    state: str
+    """`initializing`, `ephemeral` (it ends with its client), `detached`, `deployed`, `stopped`."""
+    version: int
+    created: datetime
+    client_version: str
+    containers: int
+    """How many it has now."""
+    name: str | None = None
+    """The name under which it was deployed."""
+    deployed: datetime | None = None
+    ended: datetime | None = None
+    end_reason: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    functions: list[str] = field(default_factory=list)
+    """Their names, those of a class as `NAME.*`; empty in lists."""
+
+
+@dataclass(frozen=True)
+class AppVersion:
+    """An app's functions as they counted from one moment on."""
+
+    version: int
+    created: datetime
+    kind: str
+    """`published`, `rollback` or `rollover`."""
+    client_version: str
+    functions: list[str]
+    rolled_back_to: int | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class AppLogLine:
+    """A line that a container wrote, or that Corral says of it."""
+
+    number: int
+    at: datetime
+    stream: str
+    """`stdout`, `stderr`, or `system`."""
+    text: str
+    container: str | None = None
+    function: str | None = None
+    call: str | None = None
+
+
+@dataclass(frozen=True)
+class FunctionSettings:
+    """What a function asks for; `None` where the server chooses."""
+
+    gpus: int
+    timeout_seconds: float
+    min_containers: int
+    max_containers: int
+    buffer_containers: int
+    scaledown_window_seconds: float
+    max_concurrent_inputs: int
+    retries: int
+    snapshot: bool
+    cpu: float | None = None
+    memory_request_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    batch_max_size: int | None = None
+
+
+@dataclass(frozen=True)
+class FunctionNow:
+    """A function at one moment."""
+
+    backlog: int
+    """Inputs that wait."""
+    running_inputs: int
+    containers: int
+    starting_containers: int
+    idle_containers: int
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Python function, or the methods of a class together."""
+
+    app: str
+    name: str
+    id: str
+    kind: str
+    """`function` or `cls`."""
+    client_version: str
+    takes_json: bool
+    """Whether it can be called from here."""
+    settings: FunctionSettings
+    now: FunctionNow
+
+
+@dataclass(frozen=True)
+class InputCounts:
+    """How far the inputs of a call are."""
+
+    total: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    timed_out: int
+    cancelled: int
+
+
+@dataclass(frozen=True)
+class CallError:
+    """Why a call did not succeed."""
+
+    status: str
+    """`failure`, `timeout`, `terminated`, `init_failure` or `internal_failure`."""
+    exception: str
+    """As Python writes it, or what happened in words."""
+    retries: int
+    traceback: str = ""
+    container: str | None = None
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """A call of a function."""
+
+    id: str
+    function: str
+    kind: str
+    """`unary` or `map`."""
+    state: str
+    """`pending`, `running`, `succeeded`, `failed`, `timed_out` or `cancelled`."""
+    created: datetime
+    inputs: InputCounts
+    started: datetime | None = None
+    ended: datetime | None = None
+    result: Any = None
+    result_not_shown: str | None = None
+    """Why the result of a call that succeeded is not here, and how to get at it."""
+    error: CallError | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """Where a function runs."""
+
+    id: str
+    environment: str
+    app: str
+    app_id: str
+    function: str
+    function_id: str
+    version: int
+    state: str
+    """`requested`, `starting`, `idle`, `busy` or `draining`."""
+    requested: datetime
+    inputs: list[str]
+    """Those that it works on."""
+    inputs_given: int
+    started_from: str | None = None
+    """`cold`, `template` or `snapshot`."""
+    started: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FunctionUsage:
+    """What a function took since it was first defined."""
+
+    app: str
+    function: str
+    function_id: str
+    inputs_succeeded: int
+    inputs_failed: int
+    cpu_seconds: float
+    memory_gib_seconds: float
+    """Of the larger of requested and measured memory."""
+    gpu_seconds: float
+    container_seconds: float
+    starts: int
+    failed_starts: int
+    cold_share: float | None = None
+    """The part of the starts that were fresh processes."""
+    cost: float | None = None
+    """By the prices that the server was told."""
+
+
+@dataclass(frozen=True)
 class Label:
     """A class named by a model, and how probable it is."""
 
@@ -460,3 +672,135 @@ class Prediction:
     def refused(self) -> bool:
         """Whether the text is taken for none of the classes."""
         return self.refusal is not None and self.refusal.refused
+
+
+@dataclass(frozen=True)
+class LabelingFunction:
+    """A labeling function: its version counts its edits, `definition` is as it was written."""
+
+    name: str
+    version: int
+    kind: str
+    classes: list[str]
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FunctionList:
+    """The labeling functions of a data set, and the classes that they vote for."""
+
+    dataset: str
+    version: int
+    multi_label: bool
+    classes: list[str]
+    functions: list[LabelingFunction]
+    taxonomy: str | None = None
+
+
+@dataclass(frozen=True)
+class FunctionChanges:
+    """What an edit of functions did, by their names."""
+
+    dataset: str
+    version: int
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: int
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of counted rows, with the range that it lies in with 95 %."""
+
+    share: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """A function on the gold rows of a class; `against` where it is about votes against it."""
+
+    class_: str
+    against: bool
+    precision: Share | None = None
+    recall: Share | None = None
+
+
+@dataclass(frozen=True)
+class FunctionStatistics:
+    """What a function votes, as shares of all rows, and how often it is right on gold rows."""
+
+    name: str
+    kind: str
+    votes: list[str]
+    rows: int
+    coverage: float
+    overlap: float
+    conflict: float
+    accuracy: Share | None = None
+    by_class: list[ClassPrecision] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FunctionPair:
+    """Two functions: the rows that both vote on, and those where they contradict each other."""
+
+    functions: list[str]
+    both: int
+    conflicts: int
+    correlation: float
+    redundant: bool
+
+
+@dataclass(frozen=True)
+class LabelingStatistics:
+    """What the functions of a data set vote."""
+
+    dataset: str
+    version: int
+    functions_version: int
+    stage: str
+    rows: int
+    dataset_rows: int
+    gold_rows: int
+    coverage: float
+    conflict: float
+    classes: list[str]
+    functions: list[FunctionStatistics]
+    pairs: list[FunctionPair]
+    took_ms: float
+
+
+@dataclass(frozen=True)
+class LabelingRow:
+    """A row, what functions vote on it, its gold labels, and the likeliest classes."""
+
+    row_id: int
+    text: str
+    votes: dict[str, str]
+    gold: list[str]
+    probabilities: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FunctionTest:
+    """What a function that is not kept would vote."""
+
+    statistics: FunctionStatistics
+    classes: list[str]
+    rows: list[LabelingRow]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A function that might be added: how often it is expected to be right, on what share of the
+    rows it would vote, and on what share of those nothing is voted yet or votes contradict."""
+
+    definition: dict[str, Any]
+    coverage: float
+    aimed: float
+    precision: Share | None = None

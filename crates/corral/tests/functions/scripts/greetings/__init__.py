@@ -1,0 +1,5 @@
+"""A package of the project, brought along as source."""
+
+
+def greet(name):
+    return f"Good day, {name}"
