@@ -18,6 +18,11 @@ const STOREYS: &[(&str, &[&str])] = &[
             "corral-classifier",
             "corral-encoder",
             "corral-observation",
+            "corral-containers",
+            "corral-images",
+            "corral-isolation",
+            "corral-modal-api",
+            "corral-labels",
         ],
     ),
     (
@@ -34,8 +39,11 @@ const STOREYS: &[(&str, &[&str])] = &[
         "services",
         &[
             "corral-batch",
+            "corral-apps",
             "corral-datasets",
+            "corral-functions",
             "corral-jobs",
+            "corral-labeling",
             "corral-serving",
             "corral-training",
             "corral-worker",

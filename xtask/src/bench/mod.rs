@@ -7,9 +7,11 @@
 mod batch;
 mod embedding;
 mod fleet;
+pub mod functions;
 mod http;
 mod import;
 mod kills;
+mod labeling;
 mod linear;
 mod load;
 mod machine;
@@ -42,7 +44,9 @@ const BENCHMARKS: &[(&str, &str, Benchmark)] = &[
     ("serving", "endpoints under load, against FastAPI and Ray Serve", serving::run),
     ("fleet", "thousands of models on one server", fleet::run),
     ("batch", "a million rows predicted from file to file", |_| batch::run()),
+    ("labeling", "labeling by program, against Snorkel", labeling::run),
     ("kills", "2,000 random kills under load", |_| kills::run()),
+    ("functions", "Python functions by the official client and by raw ones", functions::run),
     ("search", "searches: against scikit-learn's, by default, on many classes", search::run),
     ("quality", "accuracy of the default search, cross-validated", |selection| {
         quality::run(quality::Scored::HeldOut, selection)

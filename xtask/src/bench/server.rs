@@ -1,5 +1,6 @@
 //! A server of ours to measure.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +10,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{build, data, root};
+
+/// Names a program to measure instead of the one that is built from these sources.
+const BINARY_VARIABLE: &str = "CORRAL_BINARY";
+
+/// What the last server said, below `target`.
+const LOG: &str = "bench-server.log";
 
 /// `corral up` in a folder of its own, built with the release profile; ended with the value.
 pub struct Server {
@@ -29,9 +36,14 @@ impl Drop for Server {
 impl Server {
     /// Starts a server over an empty folder.
     pub fn start() -> anyhow::Result<Self> {
-        build(&["--package", "corral"])?;
+        let binary = match std::env::var_os(BINARY_VARIABLE) {
+            Some(binary) => PathBuf::from(binary),
+            None => {
+                build(&["--package", "corral"])?;
+                root().join("target/release/corral")
+            }
+        };
         let folder = tempfile::tempdir_in(root().join("target"))?;
-        let binary = root().join("target/release/corral");
         let (process, url) = spawn(&binary, &folder)?;
         let address = address_of(&url)?;
         Ok(Self { process, url, address, binary, folder })
@@ -75,16 +87,30 @@ impl Server {
         self.corral(&["deploy", "banking", "--name", "banking"])
     }
 
+    /// The process that the others descend from.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The process that answers requests.
     pub fn server_process(&self) -> anyhow::Result<u32> {
+        self.child("server")
+    }
+
+    /// The process that runs tasks.
+    pub fn worker_process(&self) -> anyhow::Result<u32> {
+        self.child("worker")
+    }
+
+    fn child(&self, command: &str) -> anyhow::Result<u32> {
         let of = self.process.id();
         let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"))?;
-        let is_server = |process: &&str| {
+        let is_asked = |process: &&str| {
             let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(b"server")
+            line.split(|byte| *byte == 0).nth(1) == Some(command.as_bytes())
         };
-        let server = children.split_whitespace().find(is_server);
-        Ok(server.context("no server process runs")?.parse()?)
+        let found = children.split_whitespace().find(is_asked);
+        Ok(found.with_context(|| format!("no {command} process runs"))?.parse()?)
     }
 
     /// Resident memory of that process, mapped files included.
@@ -102,7 +128,7 @@ fn spawn(binary: &PathBuf, folder: &TempDir) -> anyhow::Result<(Child, String)> 
         .args(["up", "--no-auth", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.path().join("data"))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(File::create(root().join("target").join(LOG))?)
         .spawn()?;
     let mut lines = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
     let line = lines.next().context("corral up said nothing")??;
